@@ -1,0 +1,2 @@
+//! Turns the decisions of cap-broker-core into seL4 invocations.
+#![no_std]

@@ -1,0 +1,2 @@
+//! Untyped, slot, address-space and device accounting as pure state machines.
+#![no_std]

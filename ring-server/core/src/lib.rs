@@ -1,0 +1,2 @@
+//! The capOS personality as pure logic: ring, CapTable, ledger, endpoints, kernel objects.
+#![no_std]

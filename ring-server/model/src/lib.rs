@@ -1,0 +1,1 @@
+//! Host model of the machine below ring-server-core.

@@ -1,0 +1,2 @@
+//! The capOS personality on seL4.
+fn main() {}

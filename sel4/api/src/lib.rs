@@ -1,0 +1,2 @@
+//! Typed seL4 capabilities and invocations.
+#![no_std]

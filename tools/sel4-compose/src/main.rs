@@ -1,0 +1,2 @@
+//! Builds, checks and runs capOS-on-seL4 systems.
+fn main() {}
