@@ -668,3 +668,23 @@ fn devices_ports_and_lines_are_exclusive() {
     broker.release_ports(com1).unwrap();
     machine.assert_fresh();
 }
+
+#[test]
+fn address_spaces_outgrow_one_asid_pool() {
+    let mut machine = Machine::roomy();
+    let Machine { kernel, broker, .. } = &mut machine;
+    let mut spaces: Vec<_> = (0..511)
+        .map(|_| broker.create_space(kernel).unwrap())
+        .collect();
+    assert!(matches!(
+        broker.create_space(kernel),
+        Err(BrokerError::Kernel(_))
+    ));
+    let pool = broker.create_asid_pool(kernel).unwrap();
+    spaces.push(broker.create_space(kernel).unwrap());
+    spaces
+        .into_iter()
+        .for_each(|space| broker.destroy_space(kernel, space).unwrap());
+    broker.destroy_object(kernel, pool).unwrap();
+    machine.assert_fresh();
+}

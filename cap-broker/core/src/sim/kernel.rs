@@ -11,6 +11,11 @@ use crate::operation::{
 
 type ObjectId = usize;
 
+/// Address spaces one pool can number.
+const ASIDS_PER_POOL: u32 = 512;
+/// `seL4_DeleteFirst`.
+const DELETE_FIRST: u32 = 8;
+
 #[derive(Clone, Debug)]
 struct Cap {
     object: ObjectId,
@@ -90,6 +95,7 @@ pub struct SimKernel {
     next: ObjectId,
     dirty: BTreeSet<u64>,
     counts: Counts,
+    free_asids: u32,
     refusal: Option<(u64, Refusal)>,
 }
 
@@ -117,6 +123,7 @@ impl SimKernel {
         let root = kernel.add_object(object, u64::MAX, false, None);
         kernel.add_cap(root_space.0, root);
         kernel.spaces.insert(root, SimSpace::default());
+        kernel.free_asids = ASIDS_PER_POOL - 1;
         kernel
     }
 
@@ -304,7 +311,7 @@ impl SimKernel {
             self.object_mut(parent).children.remove(&id);
         }
         match object.object.kind {
-            ObjectKind::VSpace => drop(self.spaces.remove(&id)),
+            ObjectKind::VSpace => self.free_asids += u32::from(self.spaces.remove(&id).is_some()),
             ObjectKind::Table(level) => self.remove_table(level, id),
             _ => {}
         }
@@ -354,11 +361,17 @@ impl SimKernel {
         self.counts.copies += 1;
     }
 
-    fn assign(&mut self, space: Slot) {
+    fn assign(&mut self, space: Slot) -> Result<(), Refused> {
+        let free = self
+            .free_asids
+            .checked_sub(1)
+            .ok_or(Refused(DELETE_FIRST))?;
         let id = self.cap(space).object;
         assert_eq!(self.objects[&id].object.kind, ObjectKind::VSpace);
         let previous = self.spaces.insert(id, SimSpace::default());
         assert!(previous.is_none(), "address space has a number already");
+        self.free_asids = free;
+        Ok(())
     }
 
     fn map_table(&mut self, table: Slot, level: Level, space: Slot, vaddr: u64) {
@@ -473,7 +486,15 @@ impl Kernel for SimKernel {
                 self.counts.revokes += 1;
             }
             Operation::Copy { from, to } => self.copy(from, to),
-            Operation::AssignAsid { space } => self.assign(space),
+            Operation::AssignAsid { space } => return self.assign(space),
+            Operation::MakeAsidPool { untyped, to } => {
+                let pool = Object {
+                    kind: ObjectKind::AsidPool,
+                    size_bits: 12,
+                };
+                self.retype(untyped, pool, to, 1);
+                self.free_asids += ASIDS_PER_POOL;
+            }
             Operation::MapTable {
                 table,
                 level,
