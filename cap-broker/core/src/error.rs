@@ -109,16 +109,26 @@ pub enum DeviceError {
     NotHeld,
     /// As many are held as the table was made for: configure more.
     TableFull,
+    /// No slot for its capability, or the kernel refused to issue it. Nothing
+    /// is held then.
+    Broker(BrokerError),
 }
 
 impl fmt::Display for DeviceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BadRequest => "no such ports, line or vector",
-            Self::Busy => "taken already",
-            Self::NotHeld => "not held",
-            Self::TableFull => "the table is full",
-        })
+        match self {
+            Self::BadRequest => f.write_str("no such ports, line or vector"),
+            Self::Busy => f.write_str("taken already"),
+            Self::NotHeld => f.write_str("not held"),
+            Self::TableFull => f.write_str("the table is full"),
+            Self::Broker(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<BrokerError> for DeviceError {
+    fn from(error: BrokerError) -> Self {
+        Self::Broker(error)
     }
 }
 

@@ -1,0 +1,143 @@
+//! Capabilities for device registers, I/O ports and interrupt lines.
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+
+use cap_broker_core::devices::{IrqLine, Pin, PortRange, Trigger};
+use cap_broker_core::{BrokerError, DeviceError, DeviceMapping, Slot};
+use sel4::{IoPortAuthority, cap, init_thread};
+
+use crate::kernel::{path, refused};
+use crate::{Broker, slot_cap};
+
+/// Where the capabilities of ranges and lines lie.
+#[derive(Default)]
+pub struct Grants {
+    ports: Vec<(PortRange, Slot)>,
+    lines: Vec<(Pin, Slot)>,
+}
+
+impl Broker {
+    /// Takes a range of I/O ports, exclusively.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing is held then.
+    pub fn request_ports(&mut self, range: PortRange) -> Result<cap::IoPort, DeviceError> {
+        self.books.acquire_ports(range)?;
+        let issue =
+            |slot| IoPortAuthority::of_init_thread().issue(range.first, range.last, &path(slot));
+        match self.issue(issue) {
+            Ok(slot) => {
+                self.grants.ports.push((range, slot));
+                Ok(slot_cap(slot))
+            }
+            Err(error) => {
+                self.books.release_ports(range)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives a range of I/O ports back; its capabilities are gone then.
+    ///
+    /// # Errors
+    /// [`DeviceError::NotHeld`]; [`DeviceError::Broker`] when the kernel
+    /// refuses, and the range stays held.
+    pub fn release_ports(&mut self, range: PortRange) -> Result<(), DeviceError> {
+        let held = self
+            .grants
+            .ports
+            .iter()
+            .position(|(held, _)| *held == range);
+        let at = held.ok_or(DeviceError::NotHeld)?;
+        self.withdraw(self.grants.ports[at].1)?;
+        self.grants.ports.swap_remove(at);
+        self.books.release_ports(range)
+    }
+
+    /// Takes an interrupt line, exclusively; the broker chooses the vector.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing is held then.
+    pub fn request_irq(
+        &mut self,
+        pin: Pin,
+        trigger: Trigger,
+    ) -> Result<cap::IrqHandler, DeviceError> {
+        let line = self.books.acquire_irq(pin, trigger)?;
+        match self.issue(|slot| issue_irq(&line, slot)) {
+            Ok(slot) => {
+                self.grants.lines.push((pin, slot));
+                Ok(slot_cap(slot))
+            }
+            Err(error) => {
+                self.books.release_irq(pin)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives an interrupt line back; the kernel masks it.
+    ///
+    /// # Errors
+    /// As [`release_ports`](Self::release_ports).
+    pub fn release_irq(&mut self, pin: Pin) -> Result<(), DeviceError> {
+        let held = self.grants.lines.iter().position(|(held, _)| *held == pin);
+        let at = held.ok_or(DeviceError::NotHeld)?;
+        self.withdraw(self.grants.lines[at].1)?;
+        self.grants.lines.swap_remove(at);
+        self.books.release_irq(pin)
+    }
+
+    /// Maps `pages` pages of device registers from `paddr` in the window,
+    /// uncached, exclusively.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadAddress`], [`BrokerError::NoSuchDevice`],
+    /// [`BrokerError::DeviceBusy`], and those of memory, slots and window.
+    pub fn map_device(&mut self, paddr: u64, pages: u32) -> Result<DeviceMapping, BrokerError> {
+        self.books.map_device(&mut self.kernel, paddr, pages)
+    }
+
+    /// Gives device registers back.
+    ///
+    /// # Errors
+    /// [`BrokerError::Kernel`]; what could not be unmapped stays taken.
+    pub fn unmap_device(&mut self, mapping: DeviceMapping) -> Result<(), BrokerError> {
+        self.books.unmap_device(&mut self.kernel, mapping)
+    }
+
+    /// A new slot, filled by `issue`.
+    fn issue(&mut self, issue: impl FnOnce(Slot) -> sel4::Result<()>) -> Result<Slot, BrokerError> {
+        let slot = self.books.allocate_slot(&mut self.kernel)?;
+        match issue(slot) {
+            Ok(()) => Ok(slot),
+            Err(error) => {
+                self.books.free_slot(slot);
+                Err(refused(error).into())
+            }
+        }
+    }
+
+    /// Deletes a capability and its copies, and frees the slot.
+    fn withdraw(&mut self, slot: Slot) -> Result<(), BrokerError> {
+        path(slot).revoke().map_err(refused)?;
+        self.release_slot(slot)
+    }
+}
+
+fn issue_irq(line: &IrqLine, slot: Slot) -> sel4::Result<()> {
+    let (level, active_low) = match line.trigger {
+        Trigger::Edge => (0, 0),
+        Trigger::Level => (1, 1),
+    };
+    init_thread::slot::IRQ_CONTROL.cap().irq_control_get_ioapic(
+        line.pin.ioapic.into(),
+        line.pin.pin.into(),
+        level,
+        active_low,
+        line.vector.into(),
+        &path(slot),
+    )
+}
