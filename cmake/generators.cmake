@@ -12,26 +12,29 @@ set_property(GLOBAL PROPERTY JOB_POOLS bitfield_generator=1)
 # A fixed seed: the output must not depend on the order of a hash table.
 set(run_python "${CMAKE_COMMAND}" -E env PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore "${SEL4_PYTHON}")
 
-# generate_bitfields(BF PBF HEADER ENVIRONMENT flags...): preprocesses the
-# declarations in BF into PBF and turns them into HEADER, in the dialect of
-# ENVIRONMENT: `kernel` or `libsel4`.
-function(generate_bitfields bf pbf header environment)
-  get_filename_component(header_dir "${header}" DIRECTORY)
-  get_filename_component(pbf_dir "${pbf}" DIRECTORY)
-  file(MAKE_DIRECTORY "${header_dir}" "${pbf_dir}")
+# generate_bitfields(BF ROOT NAME ENVIRONMENT flags...): preprocesses the
+# declarations in BF into ROOT/NAME.pbf and turns them into ROOT/NAME_gen.h, in
+# the dialect of ENVIRONMENT: `kernel` or `libsel4`. The generator makes an
+# include guard of the header's absolute path; the part that is ROOT goes again.
+function(generate_bitfields bf root name environment)
+  get_filename_component(header_dir "${root}/${name}" DIRECTORY)
+  file(MAKE_DIRECTORY "${header_dir}")
   set(dialect "")
   if(environment STREQUAL "libsel4")
     set(dialect --environment libsel4)
   endif()
+  string(TOUPPER "${root}/" root_in_guard)
+  string(REGEX REPLACE "[^A-Z0-9_]" "_" root_in_guard "${root_in_guard}")
   add_custom_command(
-    OUTPUT "${pbf}"
-    COMMAND "${CMAKE_C_COMPILER}" -E -P -x c ${ARGN} "${bf}" -o "${pbf}"
+    OUTPUT "${root}/${name}.pbf"
+    COMMAND "${CMAKE_C_COMPILER}" -E -P -x c ${ARGN} "${bf}" -o "${root}/${name}.pbf"
     DEPENDS "${bf}" "${config_include_dir}/kernel/gen_config.h"
     VERBATIM)
   add_custom_command(
-    OUTPUT "${header}"
-    COMMAND ${run_python} "${generators_dir}/bitfield_gen.py" ${dialect} "${pbf}" "${header}"
-    DEPENDS "${pbf}"
+    OUTPUT "${root}/${name}_gen.h"
+    COMMAND ${run_python} "${generators_dir}/bitfield_gen.py" ${dialect} "${root}/${name}.pbf" "${root}/${name}_gen.h"
+    COMMAND sed -i "s/^\\(#ifndef\\|#define\\) ${root_in_guard}/\\1 _/" "${root}/${name}_gen.h"
+    DEPENDS "${root}/${name}.pbf"
     JOB_POOL bitfield_generator
     VERBATIM)
 endfunction()

@@ -36,7 +36,7 @@ foreach(definition IN LISTS kernel_definitions)
 endforeach()
 
 function(kernel_bitfields bf name)
-  generate_bitfields("${bf}" "${gen_dir}/${name}.pbf" "${gen_dir}/${name}_gen.h" kernel ${preprocess_flags})
+  generate_bitfields("${bf}" "${gen_dir}" ${name} kernel ${preprocess_flags})
 endfunction()
 kernel_bitfields("${SEL4_SOURCE_DIR}/include/64/mode/api/shared_types.bf" mode/api/shared_types)
 kernel_bitfields("${arch_dir}/arch/object/structures.bf" arch/object/structures)

@@ -20,7 +20,7 @@ foreach(dir IN LISTS libsel4_include_dirs)
 endforeach()
 
 function(libsel4_bitfields bf name)
-  generate_bitfields("${bf}" "${libsel4_gen}/${name}.pbf" "${libsel4_gen}/${name}_gen.h" libsel4 ${libsel4_preprocess_flags})
+  generate_bitfields("${bf}" "${libsel4_gen}" ${name} libsel4 ${libsel4_preprocess_flags})
 endfunction()
 libsel4_bitfields("${libsel4_source}/include/sel4/types_64.bf" sel4/types)
 libsel4_bitfields("${libsel4_source}/include/sel4/shared_types_64.bf" sel4/shared_types)
