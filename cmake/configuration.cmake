@@ -19,7 +19,9 @@ set(choice_KERNEL_FSGS_BASE msr=FSGSBASE_MSR inst=FSGSBASE_INST)
 set(choice_KERNEL_X86_FPU FXSAVE=FXSAVE XSAVE=XSAVE)
 set(choice_KERNEL_IRQ_CONTROLLER IOAPIC=IRQ_IOAPIC PIC=IRQ_PIC)
 set(choice_KERNEL_LAPIC_MODE XAPIC=XAPIC X2APIC=X2APIC)
-set(choice_KERNEL_OPT_LEVEL Os=OPTIMISATION_Os O0=OPTIMISATION_O0 O1=OPTIMISATION_O1 O2=OPTIMISATION_O2 O3=OPTIMISATION_O3)
+set(choice_KERNEL_OPT_LEVEL
+    -O0=KERNEL_OPT_LEVEL_O0 -O1=KERNEL_OPT_LEVEL_O1 -O2=KERNEL_OPT_LEVEL_O2
+    -O3=KERNEL_OPT_LEVEL_O3 -Os=KERNEL_OPT_LEVEL_OS)
 set(choice_KERNEL_BENCHMARK
     none=NO_BENCHMARKS generic=BENCHMARK_GENERIC
     track_kernel_entries=BENCHMARK_TRACK_KERNEL_ENTRIES
@@ -29,6 +31,10 @@ set(choice_KERNEL_X86_MICRO_ARCH
     generic=ARCH_X86_GENERIC nehalem=ARCH_X86_NEHALEM westmere=ARCH_X86_WESTMERE
     sandy=ARCH_X86_SANDY ivy=ARCH_X86_IVY haswell=ARCH_X86_HASWELL
     broadwell=ARCH_X86_BROADWELL skylake=ARCH_X86_SKYLAKE)
+# Current kernels spell it so.
+set(choice_KERNEL_MUTLTIBOOT_GFX_MODE
+    none=MULTIBOOT_GRAPHICS_MODE_NONE text=MULTIBOOT_GRAPHICS_MODE_TEXT
+    linear=MULTIBOOT_GRAPHICS_MODE_LINEAR)
 set(choice_LIB_SEL4_FUNCTION_ATTRIBUTE
     inline=LIB_SEL4_INLINE_INVOCATIONS default=LIB_SEL4_DEFAULT_FUNCTION_ATTRIBUTES
     public=LIB_SEL4_PUBLIC_SYMBOLS)
@@ -70,6 +76,7 @@ macro(state_option group name value reason)
     endforeach()
     if(NOT chosen)
       string(REGEX REPLACE "=[A-Za-z0-9_]+" "" known "${choice_${name}}")
+      list(JOIN known ", " known)
       message(FATAL_ERROR "${CMAKE_CURRENT_LIST_FILE}: ${name} cannot be '${value}'; choose one of: ${known}")
     endif()
   else()
@@ -170,10 +177,16 @@ record_option(kernel ARCH x86 "follows from SEL4_ARCH")
 record_option(kernel ARCH_X86 ON "follows from SEL4_ARCH")
 record_option(kernel WORD_SIZE 64 "follows from SEL4_ARCH")
 record_option(kernel HAVE_FPU ON "every x86_64 processor has one")
+record_option(kernel PC99_TSC_FREQUENCY 0 "5.0.0 measures the frequency at boot")
 record_option(kernel KERNEL_MCS OFF "5.0.0 has no scheduling contexts")
 record_option(kernel KERNEL_SKIM_WINDOW OFF "5.0.0 maps the whole kernel in every address space")
 record_option(kernel SET_TLS_BASE_SELF OFF "5.0.0 has no such system call: TLS bases are set through the TCB")
 record_option(kernel KERNEL_INVOCATION_REPORT_ERROR_IPC OFF "5.0.0 reports invocation errors by number only")
+record_option(kernel EXCEPTION_FASTPATH OFF "5.0.0 delivers faults on the slow path")
+record_option(kernel SIGNAL_FASTPATH OFF "5.0.0 delivers signals on the slow path")
+record_option(kernel EXPORT_PMC_USER OFF "5.0.0 does not expose performance counters")
+record_option(kernel KERNEL_X86_DANGEROUS_MSR OFF "5.0.0 has no such system calls")
+record_option(kernel X86_64_VTX_64BIT_GUESTS OFF "5.0.0 has 32-bit guests only")
 record_option(kernel ENABLE_BENCHMARKS OFF "follows from KERNEL_BENCHMARK")
 if(NOT value_of_KERNEL_BENCHMARK STREQUAL "none")
   record_option(kernel ENABLE_BENCHMARKS ON "follows from KERNEL_BENCHMARK")

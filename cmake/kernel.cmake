@@ -110,7 +110,7 @@ target_compile_definitions(kernel.elf PRIVATE ${kernel_definitions})
 
 # The kernel's own flags.
 target_compile_options(kernel.elf PRIVATE
-  -m64 -${value_of_KERNEL_OPT_LEVEL} -ffreestanding -nostdinc -fno-pic ${kernel_compile_flags})
+  -m64 ${value_of_KERNEL_OPT_LEVEL} -ffreestanding -nostdinc -fno-pic ${kernel_compile_flags})
 target_compile_options(kernel.elf PRIVATE $<$<COMPILE_LANGUAGE:C>:
   -std=c99 -mcmodel=kernel -mno-mmx -mno-sse -mno-sse2 -mno-3dnow -fno-asynchronous-unwind-tables
   -Wall -Wno-address-of-packed-member -Wno-array-bounds>)

@@ -39,7 +39,7 @@ kernel_option(ROOT_CNODE_SIZE_BITS 16 "65536 slots, 2 MiB: one per 4 KiB frame o
 kernel_option(MAX_NUM_BOOTINFO_UNTYPED_CAPS 230 "device untypeds come first in the list and take about 65: too few entries leave no memory")
 kernel_option(KERNEL_STACK_BITS 12 "kernel default: 4 KiB per processor")
 kernel_option(CACHE_LN_SZ 64 "cache line of every x86_64 processor so far")
-kernel_option(MULTIBOOT_GRAPHICS_MODE_NONE ON "headless: nothing draws")
+kernel_option(KERNEL_MUTLTIBOOT_GFX_MODE none "headless: nothing draws")
 
 # ---- Bounds on kernel work -------------------------------------------------
 kernel_option(RETYPE_FAN_OUT_LIMIT 256 "kernel default: objects per Retype")
@@ -58,7 +58,7 @@ kernel_option(KERNEL_BENCHMARK none "costs are counted by the emulator, not by a
 kernel_option(VTX OFF "no virtual machines")
 kernel_option(DEBUG_DISABLE_PREFETCHERS OFF "a measurement aid for real hardware")
 kernel_option(VERIFICATION_BUILD OFF "the name invites a claim: this configuration is not the one that was proved")
-kernel_option(KERNEL_OPT_LEVEL O2 "kernel default")
+kernel_option(KERNEL_OPT_LEVEL -O2 "kernel default")
 
 # ---- The C bindings in the prefix ------------------------------------------
 libsel4_option(LIB_SEL4_FUNCTION_ATTRIBUTE inline "a C test program needs no library to link")
