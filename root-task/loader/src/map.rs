@@ -1,0 +1,574 @@
+//! A process's address space as the personality understands it: what a fault
+//! means, and whether a buffer may be touched.
+//!
+//! The map holds regions, not pages: whether a page is backed already is the
+//! broker's knowledge. A process has a dozen regions, so a sorted vector with
+//! binary search is the fastest structure there is. Look-ups never allocate;
+//! a map never grows past the capacity it was made with.
+//!
+//! # Invariants
+//! - **L3** No region is writable and executable.
+//! - **L4** Regions are sorted by address, disjoint, non-empty, page-aligned
+//!   and below [`USER_LIMIT`].
+
+use alloc::vec::Vec;
+
+use crate::error::MapError;
+use crate::image::LoadPlan;
+use crate::layout::{
+    CAPSET_ADDRESS, DYNAMIC_BASE, PAGE_BYTES, PAGE_MASK, Protection, RING_ADDRESS, STACK_BASE,
+    STACK_TOP, USER_LIMIT, page_floor,
+};
+
+/// How a page of a region comes into being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Backed before the process runs, or by whoever inserted the region.
+    Eager,
+    /// Backed with zeroes on first touch.
+    DemandZero,
+    /// Address space without memory: every access is denied.
+    Reserved,
+}
+
+/// What a region is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionKind {
+    /// A load segment.
+    Image,
+    /// The initial stack.
+    Stack,
+    /// The initial thread's TLS block.
+    Tls,
+    /// The capability ring page.
+    Ring,
+    /// The CapSet page.
+    CapSet,
+    /// Anonymous memory the process mapped.
+    Anonymous,
+    /// A memory object the process mapped.
+    Object {
+        /// The inserter's own name for the object.
+        id: u32,
+        /// Page of the object that the region's first page shows.
+        first_page: u32,
+    },
+}
+
+impl RegionKind {
+    /// True for regions a process cannot unmap or reprotect.
+    pub const fn is_fixed(self) -> bool {
+        !matches!(self, Self::Anonymous | Self::Object { .. })
+    }
+}
+
+/// A range of pages with one meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First address.
+    pub start: u64,
+    /// First address past the region.
+    pub end: u64,
+    /// What the process may do there.
+    pub protection: Protection,
+    /// How its pages come into being.
+    pub backing: Backing,
+    /// What it is for.
+    pub kind: RegionKind,
+}
+
+impl Region {
+    /// Number of pages.
+    pub const fn pages(&self) -> u64 {
+        (self.end - self.start) / PAGE_BYTES
+    }
+
+    /// The part of the region from `address`, which lies inside it.
+    fn tail_from(&self, address: u64) -> Self {
+        let kind = match self.kind {
+            RegionKind::Object { id, first_page } => {
+                let skipped = (address - self.start) / PAGE_BYTES;
+                RegionKind::Object {
+                    id,
+                    first_page: first_page.wrapping_add(skipped as u32),
+                }
+            }
+            other => other,
+        };
+        Self {
+            start: address,
+            kind,
+            ..*self
+        }
+    }
+
+    /// True when `next` continues this region, so that the two can be one.
+    fn joins(&self, next: &Self) -> bool {
+        self.kind == RegionKind::Anonymous
+            && next.kind == RegionKind::Anonymous
+            && self.end == next.start
+            && self.protection == next.protection
+            && self.backing == next.backing
+    }
+
+    const fn contains(&self, address: u64) -> bool {
+        address >= self.start && address < self.end
+    }
+
+    fn allows(&self, access: Access) -> Result<(), Denied> {
+        if self.backing == Backing::Reserved {
+            return Err(Denied::Reserved);
+        }
+        let (allowed, denied) = match access {
+            Access::Read => (self.protection.effective_read(), Denied::NotReadable),
+            Access::Write => (self.protection.write, Denied::NotWritable),
+            Access::Execute => (self.protection.execute, Denied::NotExecutable),
+        };
+        if allowed { Ok(()) } else { Err(denied) }
+    }
+}
+
+/// What an instruction tried to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+impl Access {
+    /// From the bits a page fault reports.
+    pub const fn from_fault(write: bool, fetch: bool) -> Self {
+        match (write, fetch) {
+            (_, true) => Self::Execute,
+            (true, false) => Self::Write,
+            (false, false) => Self::Read,
+        }
+    }
+}
+
+/// Why an access is not allowed. The process is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No region has that address.
+    Unmapped,
+    /// The address space is reserved without memory.
+    Reserved,
+    /// The region is not readable.
+    NotReadable,
+    /// The region is not writable.
+    NotWritable,
+    /// The region is not executable.
+    NotExecutable,
+}
+
+/// The page an allowed access touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its first address.
+    pub address: u64,
+    /// How to map it.
+    pub protection: Protection,
+    /// How it comes into being; never [`Backing::Reserved`].
+    pub backing: Backing,
+    /// What its region is for.
+    pub kind: RegionKind,
+}
+
+/// What a page fault means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultVerdict {
+    /// The access is allowed: make sure the page is backed and mapped, then
+    /// restart. If it is mapped with these permissions already, the map and
+    /// the kernel disagree, and restarting would fault forever.
+    Back(Page),
+    /// The access is not allowed: the process is killed.
+    Deny(Denied),
+}
+
+/// Most pieces an [`AddressMap`] is made for by [`AddressMap::for_program`],
+/// besides the program's own.
+pub const DYNAMIC_REGION_CAPACITY: usize = 512;
+
+/// The regions of one process.
+#[derive(Clone, Debug)]
+pub struct AddressMap {
+    regions: Vec<Region>,
+    capacity: usize,
+}
+
+impl AddressMap {
+    /// An empty map that will hold at most `capacity` regions. Room for the
+    /// first 32 is set aside at once, the rest when needed.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            regions: Vec::with_capacity(capacity.min(32)),
+            capacity,
+        }
+    }
+
+    /// The map a program starts with: segments, stack, TLS block, ring, and
+    /// CapSet if it has one.
+    pub fn for_program(plan: &LoadPlan, has_capset: bool) -> Self {
+        let mut map = Self::new(DYNAMIC_REGION_CAPACITY);
+        for segment in plan.segments() {
+            let image = |start, end, backing| Region {
+                start,
+                end,
+                protection: segment.protection,
+                backing,
+                kind: RegionKind::Image,
+            };
+            map.push_fixed(image(segment.start, segment.file_end, Backing::Eager));
+            map.push_fixed(image(segment.file_end, segment.end, Backing::DemandZero));
+        }
+        map.push_fixed(Region {
+            start: STACK_BASE,
+            end: STACK_TOP,
+            protection: Protection::READ_WRITE,
+            backing: Backing::DemandZero,
+            kind: RegionKind::Stack,
+        });
+        if let Some(tls) = plan.tls() {
+            map.push_fixed(Region {
+                start: tls.region_base,
+                end: tls.region_end(),
+                protection: Protection::READ_WRITE,
+                backing: Backing::Eager,
+                kind: RegionKind::Tls,
+            });
+        }
+        map.push_fixed(single_page(
+            RING_ADDRESS,
+            Protection::READ_WRITE,
+            RegionKind::Ring,
+        ));
+        if has_capset {
+            map.push_fixed(single_page(
+                CAPSET_ADDRESS,
+                Protection::READ,
+                RegionKind::CapSet,
+            ));
+        }
+        map.check();
+        map
+    }
+
+    /// All regions, by rising address.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// The region that contains `address`.
+    pub fn region_at(&self, address: u64) -> Option<&Region> {
+        let after = self
+            .regions
+            .partition_point(|region| region.start <= address);
+        self.regions[..after]
+            .last()
+            .filter(|region| region.contains(address))
+    }
+
+    /// Decides what a fault at `address` means.
+    ///
+    /// `write` and `fetch` as the fault reports them. On kernels that do not
+    /// report fetches, pass `address == instruction pointer`.
+    pub fn classify_fault(&self, address: u64, write: bool, fetch: bool) -> FaultVerdict {
+        match self.page_for(address, Access::from_fault(write, fetch)) {
+            Ok(page) => FaultVerdict::Back(page),
+            Err(denied) => FaultVerdict::Deny(denied),
+        }
+    }
+
+    /// The page behind `address`, if `access` to it is allowed.
+    ///
+    /// # Errors
+    /// The reason the process may not do that.
+    pub fn page_for(&self, address: u64, access: Access) -> Result<Page, Denied> {
+        let region = self.region_at(address).ok_or(Denied::Unmapped)?;
+        region.allows(access)?;
+        Ok(Page {
+            address: page_floor(address),
+            protection: region.protection,
+            backing: region.backing,
+            kind: region.kind,
+        })
+    }
+
+    /// Checks that the process itself may make `access` to every byte of
+    /// `length` bytes at `address`. An empty range is allowed anywhere.
+    ///
+    /// # Errors
+    /// The first address the process may not touch, and why.
+    pub fn check_range(
+        &self,
+        address: u64,
+        length: u64,
+        access: Access,
+    ) -> Result<(), (u64, Denied)> {
+        if length == 0 {
+            return Ok(());
+        }
+        let end = address
+            .checked_add(length)
+            .ok_or((address, Denied::Unmapped))?;
+        let mut at = address;
+        while at < end {
+            let region = self.region_at(at).ok_or((at, Denied::Unmapped))?;
+            region.allows(access).map_err(|denied| (at, denied))?;
+            at = region.end;
+        }
+        Ok(())
+    }
+
+    /// True when the process may read `length` bytes at `address`.
+    pub fn is_readable(&self, address: u64, length: u64) -> bool {
+        self.check_range(address, length, Access::Read).is_ok()
+    }
+
+    /// True when the process may write `length` bytes at `address`.
+    pub fn is_writable(&self, address: u64, length: u64) -> bool {
+        self.check_range(address, length, Access::Write).is_ok()
+    }
+
+    /// Adds a region. Anonymous neighbours that agree become one region.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::WritableAndExecutable`],
+    /// [`MapError::Overlaps`], [`MapError::TooManyRegions`].
+    pub fn insert(&mut self, region: Region) -> Result<(), MapError> {
+        check_bounds(region.start, region.end)?;
+        if region.protection.is_writable_and_executable() {
+            return Err(MapError::WritableAndExecutable);
+        }
+        let at = self
+            .regions
+            .partition_point(|other| other.start < region.start);
+        if let Some(other) = self.first_overlap(at, &region) {
+            return Err(MapError::Overlaps { start: other });
+        }
+        self.room_for(1)?;
+        self.regions.insert(at, region);
+        self.join_around(at, at + 1);
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Finds a free range of `pages` pages for a mapping that leaves the
+    /// choice to us: first fit from [`DYNAMIC_BASE`].
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`] for zero pages, [`MapError::NoSpace`].
+    pub fn find_free(&self, pages: u64) -> Result<u64, MapError> {
+        let bytes = pages.checked_mul(PAGE_BYTES).filter(|bytes| *bytes > 0);
+        let bytes = bytes.ok_or(MapError::BadRange)?;
+        let mut start = DYNAMIC_BASE;
+        for region in self
+            .regions
+            .iter()
+            .filter(|region| region.end > DYNAMIC_BASE)
+        {
+            if region.start.saturating_sub(start) >= bytes {
+                return Ok(start);
+            }
+            start = start.max(region.end);
+        }
+        if USER_LIMIT - start >= bytes {
+            Ok(start)
+        } else {
+            Err(MapError::NoSpace)
+        }
+    }
+
+    /// Removes `start..end`, which must be covered by regions that are not
+    /// fixed; regions that reach beyond it are cut. `removed` is called with
+    /// each piece that goes.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::NotMapped`], [`MapError::Fixed`],
+    /// [`MapError::TooManyRegions`].
+    pub fn remove(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut removed: impl FnMut(Region),
+    ) -> Result<(), MapError> {
+        let (first, last) = self.isolate(start, end)?;
+        self.regions.drain(first..last).for_each(&mut removed);
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Sets the permissions of `start..end`, which must be covered by regions
+    /// that are not fixed.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove), and [`MapError::WritableAndExecutable`].
+    pub fn protect(
+        &mut self,
+        start: u64,
+        end: u64,
+        protection: Protection,
+    ) -> Result<(), MapError> {
+        if protection.is_writable_and_executable() {
+            return Err(MapError::WritableAndExecutable);
+        }
+        let (first, last) = self.isolate(start, end)?;
+        for region in &mut self.regions[first..last] {
+            region.protection = protection;
+        }
+        self.join_around(first, last);
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Pages in regions that can have memory.
+    pub fn backable_pages(&self) -> u64 {
+        let backable = |region: &&Region| region.backing != Backing::Reserved;
+        self.regions
+            .iter()
+            .filter(backable)
+            .map(Region::pages)
+            .sum()
+    }
+
+    /// Checks L3 and L4.
+    ///
+    /// # Panics
+    /// When one of them is broken, which is a defect of this crate.
+    pub fn check(&self) {
+        for region in &self.regions {
+            assert!(
+                check_bounds(region.start, region.end).is_ok(),
+                "L4 broken: {region:x?}"
+            );
+            assert!(
+                !region.protection.is_writable_and_executable(),
+                "L3 broken: {region:x?}"
+            );
+        }
+        for pair in self.regions.windows(2) {
+            assert!(pair[0].end <= pair[1].start, "L4 broken: {pair:x?}");
+        }
+        assert!(
+            self.regions.len() <= self.capacity,
+            "more regions than capacity"
+        );
+    }
+
+    fn debug_check(&self) {
+        if cfg!(debug_assertions) {
+            self.check();
+        }
+    }
+
+    /// Inserts one of the program's own regions; empty ones are skipped. They
+    /// cannot collide: the plan keeps the image inside its window (L1), and
+    /// the rest are constants whose order `layout` asserts.
+    fn push_fixed(&mut self, region: Region) {
+        if region.start < region.end {
+            let at = self
+                .regions
+                .partition_point(|other| other.start < region.start);
+            self.regions.insert(at, region);
+        }
+    }
+
+    fn first_overlap(&self, at: usize, region: &Region) -> Option<u64> {
+        let before = self.regions[..at]
+            .last()
+            .filter(|other| other.end > region.start);
+        let after = self
+            .regions
+            .get(at)
+            .filter(|other| other.start < region.end);
+        before.or(after).map(|other| other.start)
+    }
+
+    fn room_for(&mut self, more: usize) -> Result<(), MapError> {
+        if self.regions.len() + more > self.capacity {
+            return Err(MapError::TooManyRegions);
+        }
+        self.regions
+            .try_reserve(more)
+            .map_err(|_| MapError::TooManyRegions)
+    }
+
+    /// Cuts regions so that `start..end` is exactly `regions[first..last]`.
+    fn isolate(&mut self, start: u64, end: u64) -> Result<(usize, usize), MapError> {
+        self.check_covered(start, end)?;
+        self.room_for(2)?;
+        self.cut(start);
+        self.cut(end);
+        let first = self.regions.partition_point(|region| region.start < start);
+        let last = self.regions.partition_point(|region| region.start < end);
+        Ok((first, last))
+    }
+
+    fn check_covered(&self, start: u64, end: u64) -> Result<(), MapError> {
+        check_bounds(start, end)?;
+        let mut at = start;
+        while at < end {
+            let region = self
+                .region_at(at)
+                .ok_or(MapError::NotMapped { address: at })?;
+            if region.kind.is_fixed() {
+                return Err(MapError::Fixed {
+                    start: region.start,
+                });
+            }
+            at = region.end;
+        }
+        Ok(())
+    }
+
+    /// Joins neighbours that became one within and around `first..last`, so
+    /// that a process that maps page by page does not run out of regions.
+    fn join_around(&mut self, first: usize, last: usize) {
+        let last = last.min(self.regions.len().saturating_sub(1));
+        for at in (first.saturating_sub(1)..last).rev() {
+            if self.regions[at].joins(&self.regions[at + 1]) {
+                self.regions[at].end = self.regions[at + 1].end;
+                self.regions.remove(at + 1);
+            }
+        }
+    }
+
+    /// Splits the region that has `address` inside, if any.
+    fn cut(&mut self, address: u64) {
+        let at = self
+            .regions
+            .partition_point(|region| region.start < address);
+        let Some(region) = self.regions[..at]
+            .last_mut()
+            .filter(|region| region.end > address)
+        else {
+            return;
+        };
+        let tail = region.tail_from(address);
+        region.end = address;
+        self.regions.insert(at, tail);
+    }
+}
+
+const fn single_page(start: u64, protection: Protection, kind: RegionKind) -> Region {
+    Region {
+        start,
+        end: start + PAGE_BYTES,
+        protection,
+        backing: Backing::Eager,
+        kind,
+    }
+}
+
+fn check_bounds(start: u64, end: u64) -> Result<(), MapError> {
+    let aligned = (start | end) & PAGE_MASK == 0;
+    if aligned && start < end && end <= USER_LIMIT {
+        Ok(())
+    } else {
+        Err(MapError::BadRange)
+    }
+}
