@@ -21,7 +21,8 @@ use alloc::string::String;
 use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
-    AddressMap, CAPSET_ADDRESS, EntryState, LoadPlan, PAGE_BYTES, Protection, RING_ADDRESS,
+    AddressMap, EntryState, LoadPlan, Protection,
+    layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Pid, Tid};
 use sel4::{CNodeCapData, CPtr, CapRights, UserContext, cap, init_thread};
@@ -179,17 +180,17 @@ impl Client {
         Ok(())
     }
 
+    /// The TLS block: template, zeroes, and the thread pointer at itself.
     fn load_tls(&self, broker: &mut Broker, program: &Program<'_>) -> Result<(), BuildError> {
         let Some(tls) = program.plan.tls() else {
             return Ok(());
         };
-        for index in 0..tls.pages {
-            let address = tls.region_base + index * PAGE_BYTES;
-            let page = new_page(broker, self.space, address, Rights::ReadWrite)?;
-            let mut image = [0; PAGE_BYTES as usize];
-            tls.fill_page(program.file, index, &mut image);
-            page.copy_in(0, &image);
+        for address in (tls.region_base..tls.region_end()).step_by(PAGE_BYTES as usize) {
+            new_page(broker, self.space, address, Rights::ReadWrite)?;
         }
+        let template = tls.template.of(program.file).unwrap_or_default();
+        write_backed(broker, self.space, tls.image, template);
+        write_backed(broker, self.space, tls.fs_base, &tls.fs_base.to_le_bytes());
         Ok(())
     }
 
@@ -327,6 +328,29 @@ pub fn new_page(
     // SAFETY: the broker maps every allocated frame at its window address,
     // read-write, for as long as the frame lives.
     Ok(unsafe { Page::at(window) })
+}
+
+/// Copies bytes to client pages that are backed; others are passed over.
+fn write_backed(broker: &Broker, space: SpaceId, address: u64, bytes: &[u8]) {
+    let mut address = address;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let offset = (address % PAGE_BYTES) as usize;
+        let (now, later) = rest.split_at(rest.len().min(PAGE_BYTES as usize - offset));
+        if let Some(page) = backed_page(broker, space, address) {
+            page.copy_in(offset, now);
+        }
+        address += now.len() as u64;
+        rest = later;
+    }
+}
+
+/// The page that contains `address`, as the root task sees it.
+pub fn backed_page(broker: &Broker, space: SpaceId, address: u64) -> Option<Page> {
+    let byte = broker.client_byte(space, address)?;
+    // SAFETY: the broker maps every allocated frame at its window address,
+    // read-write, for as long as the frame lives.
+    Some(unsafe { Page::at(byte & !(PAGE_BYTES - 1)) })
 }
 
 /// Rights of a mapping; x86-64 seL4 knows no execute permission.

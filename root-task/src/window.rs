@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
 use capos_config::ring::{CQ_ENTRIES, CapCqe, CapRingHeader, CapSqe, SQ_ENTRIES, cqe_at_mut, sqe_at};
-use capos_loader::PAGE_BYTES;
+use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{RingPage, RingWord};
 
 const LENGTH: usize = PAGE_BYTES as usize;
