@@ -10,9 +10,9 @@
 //! - **G2** Nothing here waits for an application.
 
 use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, Tid};
-use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
+use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
-    FAST_MESSAGE_REGISTERS, FaultKind, MessageInfo, Word, cap, with_ipc_buffer, with_ipc_buffer_mut,
+    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer, with_ipc_buffer_mut,
 };
 
 use crate::client::{Saved, backed_page, split_badge};
@@ -37,7 +37,7 @@ const SYSCALL_BYTES: [u8; TRAP_BYTES as usize] = [0x0f, 0x05];
 const INVALID_OPCODE: u64 = 6;
 /// Words of an answer up to the instruction pointer: the registers before it
 /// keep what the message said, the ones behind it are left alone.
-const ANSWER_WORDS: usize = UnknownSyscall::FAULT_IP + 1;
+const ANSWER_WORDS: usize = UnknownSyscall::REPLY_LENGTH;
 
 /// The system call number seL4 makes up for `int 0xA0`: the vector above 24
 /// bits of EAX, sign-extended.
@@ -140,8 +140,10 @@ impl Gate {
             Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
             Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
             Ok(FaultKind::CapFault) => {
-                let fault = with_ipc_buffer(|buffer| CapFault::read(words, buffer, info.length()));
-                self.kill(slot, &Crime::CapFault(fault))
+                match Fault::decode(info, words) {
+                    Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
+                    _ => Next::Receive,
+                }
             }
             _ => self.kill(slot, &Crime::Malformed(info)),
         }

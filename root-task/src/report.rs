@@ -61,7 +61,7 @@ impl fmt::Display for Crime {
                 "number={:#x} reason=raw-syscall ip={:#x}",
                 fault.syscall, fault.fault_ip
             ),
-            Self::CapFault(fault) => write!(f, "cptr={:#x} ip={:#x}", fault.addr, fault.ip),
+            Self::CapFault(fault) => write!(f, "cptr={:#x} ip={:#x}", fault.cptr, fault.ip),
             Self::Malformed(info) => {
                 write!(f, "label={:#x} length={} ip=0x0", info.label(), info.length())
             }

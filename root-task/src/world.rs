@@ -80,15 +80,13 @@ impl World {
     /// # Errors
     /// [`PageFault`].
     pub fn repair(&mut self, slot: usize, fault: &sel4::fault::VmFault) -> Result<(), PageFault> {
-        /// Page-fault error code, bit 1: a write.
-        const FSR_WRITE: u64 = 1 << 1;
         let Some(client) = self.client_in(slot) else {
             return Err(PageFault::Denied(Denied::Unmapped));
         };
-        let is_write = fault.fsr & FSR_WRITE != 0;
-        // seL4 5.0.0 does not flag instruction fetches.
-        let is_fetch = fault.prefetch_fault != 0 || fault.address == fault.ip;
-        match client.map.classify_fault(fault.address, is_write, is_fetch) {
+        let access = fault.access();
+        let is_write = access == sel4::fault::Access::Write;
+        let is_fetch = access == sel4::fault::Access::Execute;
+        match client.map.classify_fault(fault.addr, is_write, is_fetch) {
             FaultVerdict::Deny(denied) => Err(PageFault::Denied(denied)),
             FaultVerdict::Back(page) => {
                 let space = client.space;

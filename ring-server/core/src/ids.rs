@@ -30,7 +30,7 @@ impl Pid {
     }
 
     /// The only table slot this process can occupy (P2).
-    pub(crate) const fn slot(self) -> usize {
+    pub const fn slot(self) -> usize {
         self.0 as usize & (PROCESS_SLOTS - 1)
     }
 
