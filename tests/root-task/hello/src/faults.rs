@@ -1,5 +1,7 @@
 //! Checks of threads and of the faults they send.
 
+use alloc::string::String;
+
 use sel4::fault::{Access, UnknownSyscall, UserException};
 use sel4::{
     Error, Fault, FaultKind, MessageInfo, ObjectBlueprint, UserContext, Word, cap, with_ipc_buffer,
@@ -11,13 +13,16 @@ use crate::report::{Outcome, refused};
 use crate::resources::{Resources, absolute};
 use crate::thread::{CODE, Code, DATA, READ_ONLY, TRAP_LENGTH, Thread, UNMAPPED};
 
-/// The worker's priority: below the initial thread's.
-pub const PRIORITY: u8 = 200;
+/// A worker's priority: below the initial thread's.
+const PRIORITY: u8 = 200;
+/// The initial thread's own priority.
+const TOP_PRIORITY: u8 = u8::MAX;
 
 type Words = [Word; 4];
+const BADGE: sel4::Badge = 0x77;
 
-fn create(resources: &mut Resources) -> Result<Thread, alloc::string::String> {
-    Thread::create(resources, 0x77, PRIORITY).map_err(refused("thread"))
+fn create(resources: &mut Resources) -> Result<Thread, String> {
+    Thread::create(resources, BADGE, PRIORITY).map_err(refused("thread"))
 }
 
 /// Registers with values that tell them apart.
@@ -43,13 +48,13 @@ fn marked() -> UserContext {
     context
 }
 
-fn receive(thread: &Thread) -> Result<(MessageInfo, Words), alloc::string::String> {
+fn receive(thread: &Thread) -> Result<(MessageInfo, Words), String> {
     let (info, badge, words) = thread.faults.recv_with_mrs();
     ensure!(badge == thread.badge, "badge {badge:#x}");
     Ok((info, words))
 }
 
-fn decode(info: MessageInfo, words: &Words) -> Result<Fault, alloc::string::String> {
+fn decode(info: MessageInfo, words: &Words) -> Result<Fault, String> {
     Fault::decode(info, words).map_err(|fault| alloc::format!("{fault:?}"))
 }
 
@@ -116,10 +121,12 @@ pub struct RoundTrip {
 }
 
 /// Measures the round trip that every system call of an application pays, in
-/// ticks of the time-stamp counter (instructions under `-icount shift=0`).
-pub fn measure(resources: &mut Resources) -> Result<RoundTrip, alloc::string::String> {
+/// ticks of the time-stamp counter (instructions under `-icount shift=0`),
+/// with the application at the server's priority or below it.
+pub fn measure(resources: &mut Resources, equal: bool) -> Result<RoundTrip, String> {
     const ROUNDS: usize = 401;
-    let thread = create(resources)?;
+    let priority = if equal { TOP_PRIORITY } else { PRIORITY };
+    let thread = Thread::create(resources, BADGE, priority).map_err(refused("thread"))?;
     thread
         .start(Code::Trap, marked())
         .map_err(refused("start"))?;

@@ -53,13 +53,15 @@ fn main(bootinfo: &BootInfoPtr) -> ! {
         faults::bound_notification(&mut resources),
     );
     report.check("timer-interrupt", interrupts::timer(&mut resources));
-    let measured = faults::measure(&mut resources).map(|trip| {
-        report.note(format_args!(
-            "measure fault-round-trip median={} min={}",
-            trip.median, trip.minimum
-        ));
-    });
-    report.check("fault-round-trip", measured);
+    for (name, equal) in [("equal-priority", true), ("lower-priority", false)] {
+        let measured = faults::measure(&mut resources, equal).map(|trip| {
+            report.note(format_args!(
+                "measure fault-round-trip {name} median={} min={}",
+                trip.median, trip.minimum
+            ));
+        });
+        report.check("fault-round-trip", measured);
+    }
     report.finish()
 }
 

@@ -9,7 +9,6 @@ use sel4::{AbsoluteCPtr, BootInfo, CPtr, Cap, CapType, ObjectBlueprint, Result, 
 pub struct Resources {
     slots: Range<usize>,
     untyped: cap::Untyped,
-    devices: alloc::vec::Vec<(cap::Untyped, sel4::UntypedDesc)>,
 }
 
 impl Resources {
@@ -23,10 +22,6 @@ impl Resources {
         Self {
             slots: bootinfo.empty(),
             untyped,
-            devices: bootinfo
-                .untypeds()
-                .filter(|(_, desc)| desc.is_device())
-                .collect(),
         }
     }
 
@@ -57,14 +52,6 @@ impl Resources {
             1,
         )?;
         Ok(Cap::from_bits(index))
-    }
-
-    /// The device untyped that holds a physical address, from its first byte.
-    pub fn device(&self, paddr: u64) -> Option<cap::Untyped> {
-        self.devices
-            .iter()
-            .find(|(_, desc)| desc.paddr() == paddr)
-            .map(|(cap, _)| *cap)
     }
 }
 
