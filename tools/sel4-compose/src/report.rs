@@ -58,10 +58,18 @@ impl Printer {
 
     /// Prints a line of ours, on a line of its own.
     pub fn line(&mut self, text: &str) {
+        self.finish_line();
         let mut out = io::stdout().lock();
-        let start = if self.at_line_start { "" } else { "\n" };
-        let _ = writeln!(out, "{start}{text}").and_then(|()| out.flush());
-        self.at_line_start = true;
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Ends the line the console is in the middle of.
+    pub fn finish_line(&mut self) {
+        if !self.at_line_start {
+            let mut out = io::stdout().lock();
+            let _ = writeln!(out).and_then(|()| out.flush());
+            self.at_line_start = true;
+        }
     }
 
     fn explain(&self, line: &str) -> Vec<String> {
@@ -76,7 +84,7 @@ pub fn closing_line(end: &End, timeout: Duration) -> String {
         End::Exit(code) => format!("exit {code}"),
         End::Killed(word) => format!("killed ({})", word.replace('-', " ")),
         End::Panicked(place) => format!("root task panicked at {place}"),
-        End::TimedOut => format!("no exit within {} seconds", timeout.as_secs()),
+        End::TimedOut => format!("no exit within {} s", timeout.as_secs()),
         End::Vanished(status) => format!("the machine stopped without a verdict ({status})"),
     }
 }
