@@ -331,7 +331,8 @@ fn the_manifest_names_program_and_capabilities() {
         .unwrap();
     // A message is read in words, so it is copied to where words may be.
     let bytes = image::find_entry(&packed, image::MANIFEST_ENTRY).unwrap();
-    let manifest = KernelBootstrapManifest::from_capnp_bytes(&bytes.to_vec()).unwrap();
+    let bytes = bytes.to_vec();
+    let manifest = KernelBootstrapManifest::from_capnp_bytes(&bytes).unwrap();
     assert_eq!(manifest.init.binary, "sample");
     let caps = manifest.init.caps.iter();
     let caps: Vec<_> = caps.map(|cap| (cap.name.as_str(), cap.source)).collect();
