@@ -83,6 +83,7 @@ pub fn closing_line(end: &End, timeout: Duration) -> String {
     match end {
         End::Exit(code) => format!("exit {code}"),
         End::Killed(word) => format!("killed ({})", word.replace('-', " ")),
+        End::BootFailed => "the system did not start".into(),
         End::Panicked(place) => format!("root task panicked at {place}"),
         End::TimedOut => format!("no exit within {} s", timeout.as_secs()),
         End::Vanished(status) => format!("the machine stopped without a verdict ({status})"),
@@ -99,7 +100,7 @@ pub fn status(end: &End) -> u8 {
             .clamp(1, STATUS_TIMED_OUT - 1),
         End::Killed(_) => STATUS_KILLED,
         End::TimedOut => STATUS_TIMED_OUT,
-        End::Panicked(_) | End::Vanished(_) => STATUS_SYSTEM,
+        End::BootFailed | End::Panicked(_) | End::Vanished(_) => STATUS_SYSTEM,
     }
 }
 
@@ -134,6 +135,7 @@ mod tests {
             End::Exit(-1),
             End::Exit(i64::MIN),
             End::Killed("page-fault".into()),
+            End::BootFailed,
             End::Panicked("main.rs:1".into()),
             End::TimedOut,
             End::Vanished("signal 9".into()),

@@ -267,12 +267,13 @@ pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, Syst
 }
 
 /// The command that attaches a debugger to a machine waiting on `port`, as one
-/// would type it. Addresses of kernel, root task and application do not
-/// overlap, so all symbols are loaded together.
+/// would type it. The symbols of kernel, root task and application are loaded
+/// together; which address space an address belongs to, the debugger cannot
+/// know.
 pub fn debugger_command(system: &System, port: u16) -> String {
     let symbols = |file: &Path| format!("-ex 'add-symbol-file {}'", file.display());
     [
-        "gdb".to_owned(),
+        "gdb -ex 'set confirm off'".to_owned(),
         symbols(&system.kernel),
         symbols(&system.root_task),
         symbols(&system.app.elf),
