@@ -101,6 +101,7 @@ pub struct App {
 pub struct Builder {
     root: PathBuf,
     build: PathBuf,
+    quiet: bool,
 }
 
 impl Builder {
@@ -109,7 +110,14 @@ impl Builder {
         Self {
             root: root.into(),
             build: build.into(),
+            quiet: false,
         }
+    }
+
+    /// Lets Cargo show warnings and errors only.
+    pub fn quiet(mut self, quiet: bool) -> Self {
+        self.quiet = quiet;
+        self
     }
 
     /// Resolves `app`: [`SMOKE`], an ELF file, or a package directory, of which
@@ -135,16 +143,21 @@ impl Builder {
     /// Builds the program inside the published runtime crate: the crate's files
     /// are copied out of Cargo's registry and built as a package.
     fn published_smoke(&self) -> Result<App, AppError> {
-        let metadata = read_metadata(&self.root.join(APPS_WORKSPACE))?;
-        let runtime = metadata
-            .packages
-            .iter()
-            .find(|package| package.name.as_str() == RUNTIME_CRATE)
-            .ok_or_else(|| AppError::NoRuntime(APPS_WORKSPACE.into()))?;
+        let runtime = self.published_runtime()?;
         let copy = self.build.join(SMOKE);
-        copy_tree(package_directory(runtime), &copy)?;
+        copy_tree(package_directory(&runtime), &copy)?;
         copy_file(&self.root.join(SMOKE_LOCK), &copy.join("Cargo.lock"))?;
         self.package(&copy, Some(SMOKE), true)
+    }
+
+    /// The runtime crate as Cargo unpacked it from the registry.
+    fn published_runtime(&self) -> Result<Package, AppError> {
+        let metadata = read_metadata(&self.root.join(APPS_WORKSPACE))?;
+        metadata
+            .packages
+            .into_iter()
+            .find(|package| package.name.as_str() == RUNTIME_CRATE)
+            .ok_or_else(|| AppError::NoRuntime(APPS_WORKSPACE.into()))
     }
 
     fn package(
@@ -212,6 +225,39 @@ impl Builder {
         Ok(object)
     }
 
+    /// Cargo with the settings every application is compiled with.
+    fn cargo_for_apps(&self, verb: &str, flags: &[String]) -> Command {
+        let mut command = cargo();
+        command
+            .args([verb, "--release", "--target", TARGET])
+            .arg("--target-dir")
+            .arg(self.build.join("apps"))
+            .env_remove("RUSTFLAGS")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .env("DOCS_RS", "1")
+            .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+            .env("CARGO_PROFILE_RELEASE_LTO", "thin")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
+            .env("CARGO_PROFILE_RELEASE_STRIP", "none");
+        command
+    }
+
+    /// A command that lints the test applications as they are compiled.
+    ///
+    /// # Errors
+    /// [`AppError`]
+    pub fn lint_command(&self) -> Result<Command, AppError> {
+        let workspace = self.root.join(APPS_WORKSPACE);
+        let runtime = self.published_runtime()?;
+        let flags = self.rustflags(&runtime)?;
+        let mut command = self.cargo_for_apps("clippy", &flags);
+        command
+            .current_dir(workspace)
+            .args(["--workspace", "--lib", "--bins", "--locked"])
+            .args(["--", "-D", "warnings"]);
+        Ok(command)
+    }
+
     fn cargo_build(
         &self,
         directory: &Path,
@@ -219,21 +265,13 @@ impl Builder {
         flags: &[String],
         locked: bool,
     ) -> Result<PathBuf, AppError> {
-        let mut command = cargo();
+        let mut command = self.cargo_for_apps("build", flags);
         command
             .current_dir(directory)
-            .args(["build", "--release", "--target", TARGET, "--bin", binary])
-            .arg("--target-dir")
-            .arg(self.build.join("apps"))
+            .args(["--bin", binary])
             .args(locked.then_some("--locked"))
+            .args(self.quiet.then_some("--quiet"))
             .arg("--message-format=json-render-diagnostics")
-            .env_remove("RUSTFLAGS")
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-            .env("DOCS_RS", "1")
-            .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
-            .env("CARGO_PROFILE_RELEASE_LTO", "thin")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
-            .env("CARGO_PROFILE_RELEASE_STRIP", "none")
             .stdout(Stdio::piped());
         let executable = executable_of(&mut command, binary)?;
         executable.ok_or_else(|| AppError::Build(binary.into()))

@@ -76,6 +76,15 @@ pub enum Kept {
     OutsideCode,
 }
 
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InsideInstruction(at) => write!(f, "part of the instruction at {at:#x}"),
+            Self::OutsideCode => f.write_str("outside every executable section"),
+        }
+    }
+}
+
 /// What was found in one program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {

@@ -14,6 +14,7 @@
 use capos_config::manifest::{FromCueValue, SYSTEM_MANIFEST_SCHEMA_VERSION, SystemManifest};
 use capos_config::manifest::{KernelBootstrapManifest, KernelCapSource, NamedBlob};
 use capos_config::{CueField, CueValue, capset};
+use capos_loader::LoadPlan;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSymbol, elf};
 
@@ -181,11 +182,11 @@ fn encode_validated(system: &SystemManifest) -> capos_config::Result<Vec<u8>> {
 /// # Errors
 /// [`ImageError::Program`] with the loader's reason.
 pub fn check_program(name: &str, program: &[u8]) -> Result<(), ImageError> {
-    capos_lib::elf::parse(program)
+    LoadPlan::parse(program)
         .map(|_| ())
-        .map_err(|reason| ImageError::Program {
+        .map_err(|error| ImageError::Program {
             name: name.into(),
-            reason: reason.into(),
+            reason: error.to_string(),
         })
 }
 
@@ -202,6 +203,10 @@ pub fn archive(entries: &[(String, &[u8])]) -> Vec<u8> {
 
 /// Regular file, read-only for everyone (cpio(5)).
 const REGULAR_FILE_MODE: u32 = 0o100_444;
+
+/// Size of an entry's header: a magic of six characters and thirteen numbers of
+/// eight hexadecimal digits (cpio(5), "New ASCII Format").
+const ARCHIVE_HEADER_BYTES: usize = 6 + 13 * 8;
 
 fn archive_entry(out: &mut Vec<u8>, inode: u32, mode: u32, name: &str, data: &[u8]) {
     let links = 1;
@@ -220,6 +225,27 @@ fn archive_entry(out: &mut Vec<u8>, inode: u32, mode: u32, name: &str, data: &[u
     pad(out, 4);
     out.extend_from_slice(data);
     pad(out, 4);
+}
+
+/// Finds the contents of an entry of the boot archive in a packed image.
+pub fn find_entry<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let file = ElfFile64::<object::Endianness>::parse(image).ok()?;
+    let archive = file.elf_program_headers().last()?;
+    let mut rest = archive.data(file.endian(), image).ok()?;
+    loop {
+        let field = |index: usize| {
+            let digits = rest.get(6 + 8 * index..14 + 8 * index)?;
+            usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let (data_bytes, name_bytes) = (field(6)?, field(11)?);
+        let data_at = (ARCHIVE_HEADER_BYTES + name_bytes).next_multiple_of(4);
+        let data_end = data_at.checked_add(data_bytes)?;
+        let found = rest.get(ARCHIVE_HEADER_BYTES..ARCHIVE_HEADER_BYTES + name_bytes - 1)?;
+        if found == name.as_bytes() {
+            return rest.get(data_at..data_end);
+        }
+        rest = rest.get(data_end.next_multiple_of(4)..)?;
+    }
 }
 
 fn pad(out: &mut Vec<u8>, alignment: usize) {

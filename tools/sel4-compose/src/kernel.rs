@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use object::{Architecture, Object};
 use serde_json::{Map, Value};
@@ -26,6 +26,9 @@ const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
 const SEL4_ARCH: &str = "x86_64";
 /// Root CNode size when the configuration does not tell (seL4's default).
 const ROOT_CNODE_SIZE_BITS_DEFAULT: u64 = 12;
+
+/// Builds a bundled kernel; prints the prefix.
+const KERNEL_SCRIPT: &str = "tools/setup/kernel.sh";
 
 /// Why a prefix cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +64,33 @@ pub enum PrefixError {
         /// What it is for.
         found: String,
     },
+    /// The bundled kernel could not be built; the script's messages were shown.
+    #[error("the bundled seL4 kernel `{0}` could not be built (see the messages above)")]
+    Bundled(String),
     /// The multiboot conversion failed.
     #[error("cannot make a bootable kernel with objcopy (Debian package binutils): {0}")]
     Convert(String),
+}
+
+/// Builds the bundled kernel in configuration `name` below `build` unless it is
+/// there and current, and opens its prefix.
+///
+/// # Errors
+/// [`PrefixError`]
+pub fn bundled(root: &Path, build: &Path, name: &str) -> Result<Prefix, PrefixError> {
+    let failed = || PrefixError::Bundled(name.into());
+    let output = Command::new("sh")
+        .arg(root.join(KERNEL_SCRIPT))
+        .arg(name)
+        .arg(build)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|_| failed())?;
+    if !output.status.success() {
+        return Err(failed());
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Prefix::open(Path::new(printed.trim_end()))
 }
 
 /// A usable prefix.

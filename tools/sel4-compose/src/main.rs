@@ -1,18 +1,26 @@
 //! Command line of `sel4-compose`. The Makefile's verbs are thin wrappers
 //! around these commands.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sel4_compose::app::SMOKE;
-use sel4_compose::kernel::Prefix;
+use sel4_compose::host::{self, Tally};
+use sel4_compose::kernel::{self, Prefix, PrefixError};
+use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::QemuError;
 use sel4_compose::report::{self, Printer};
+use sel4_compose::scenario::{self, ScenarioError};
 use sel4_compose::symbols::Symbols;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
 use sel4_compose::{gate, image};
+
+/// Where scenarios are, in the repository.
+const SCENARIOS: &str = "tests/qemu";
+/// Capabilities of the default system.
+const SMOKE_CAPS: &str = "console";
 
 /// Builds, packs and runs capOS-on-seL4 systems.
 #[derive(Parser)]
@@ -42,6 +50,15 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Build the kernel, the default system and the root task.
+    Setup,
+    /// Check format and lints of everything.
+    Check,
+    /// Run all checks, host tests and guest scenarios, or the scenarios named.
+    Test {
+        /// Scenarios to run, and nothing else.
+        scenarios: Vec<String>,
+    },
     /// Run the default system.
     Simulate {
         /// Seconds before the machine is stopped.
@@ -59,7 +76,13 @@ enum Verb {
         port: u16,
     },
     /// Build the image of an application without running it.
-    Pack(AppOptions),
+    Pack {
+        #[command(flatten)]
+        app: AppOptions,
+        /// Directory for `image.elf` and `kernel.elf32`.
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+    },
     /// Show the system call sites of an ELF file.
     Inspect {
         /// The file.
@@ -82,27 +105,34 @@ struct AppOptions {
     timeout: u64,
 }
 
+impl AppOptions {
+    fn smoke(timeout: u64) -> Self {
+        Self {
+            app: SMOKE.into(),
+            bin: None,
+            caps: SMOKE_CAPS.into(),
+            timeout,
+        }
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     System(#[from] SystemError),
     #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    #[error(transparent)]
+    Image(#[from] image::ImageError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    #[error("{0}")]
+    Selection(String),
     #[error("{0}: {1}")]
-    Inspect(PathBuf, String),
-}
-
-impl From<image::ImageError> for Failure {
-    fn from(error: image::ImageError) -> Self {
-        Self::System(error.into())
-    }
-}
-
-impl From<sel4_compose::kernel::PrefixError> for Failure {
-    fn from(error: sel4_compose::kernel::PrefixError) -> Self {
-        Self::System(error.into())
-    }
+    File(PathBuf, String),
 }
 
 fn main() -> ExitCode {
@@ -118,24 +148,45 @@ fn main() -> ExitCode {
 
 fn perform(options: &Options) -> Result<u8, Failure> {
     match &options.command {
-        Verb::Simulate { timeout } => {
-            let smoke = AppOptions {
-                app: SMOKE.into(),
-                bin: None,
-                caps: "console".into(),
-                timeout: *timeout,
-            };
-            run(options, &smoke, SMOKE)
-        }
+        Verb::Setup => prepare(options, &AppOptions::smoke(0)).map(|_| 0),
+        Verb::Check => check(options),
+        Verb::Test { scenarios } => test(options, scenarios),
+        Verb::Simulate { timeout } => run(options, &AppOptions::smoke(*timeout), SMOKE),
         Verb::App(app) => run(options, app, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
-        Verb::Pack(app) => {
-            let system = prepare(options, app)?;
-            println!("{}", system.machine.image.display());
-            Ok(0)
-        }
+        Verb::Pack { app, output } => pack(options, app, output),
         Verb::Inspect { elf } => inspect(elf),
     }
+}
+
+fn check(options: &Options) -> Result<u8, Failure> {
+    let places = Places::find()?;
+    let prefix = open_prefix(options, &places)?;
+    Ok(conclude(host::check(&places, &prefix)?))
+}
+
+fn test(options: &Options, names: &[String]) -> Result<u8, Failure> {
+    let places = Places::find()?;
+    let all = scenario::read_all(&places.root.join(SCENARIOS))?;
+    let scenarios = prove::select(all, names).map_err(Failure::Selection)?;
+    let installed = options.prefix.is_some();
+    let mut tally = Tally::default();
+    let prefix = open_prefix(options, &places)?;
+    if names.is_empty() {
+        tally.add(host::check(&places, &prefix)?);
+        tally.add(host::test(&places));
+    }
+    let qemu = system::emulator(options.qemu.clone());
+    let installed = installed.then_some(prefix);
+    let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
+    tally.add(prover.run(&scenarios));
+    Ok(conclude(tally))
+}
+
+/// Prints the closing line; returns the exit status.
+fn conclude(tally: Tally) -> u8 {
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    u8::from(tally.failed > 0)
 }
 
 /// Runs an application; the closing line begins with `label`.
@@ -148,6 +199,7 @@ fn run(options: &Options, app: &AppOptions, label: &str) -> Result<u8, Failure> 
         .run(Some(timeout), &mut |output| printer.show(output))?;
     let status = report::status(&outcome.end);
     if matches!(status, report::STATUS_TIMED_OUT | report::STATUS_SYSTEM) {
+        printer.finish_line();
         for line in report::last_lines(&outcome) {
             eprintln!("{line}");
         }
@@ -160,28 +212,28 @@ fn run(options: &Options, app: &AppOptions, label: &str) -> Result<u8, Failure> 
 fn debug(options: &Options, app: &AppOptions, port: u16) -> Result<u8, Failure> {
     let mut system = prepare(options, app)?;
     system.machine.debugger_port = Some(port);
-    let kernel = open_prefix(options)?.kernel();
-    let attach = system::debugger_command(&system, &kernel, port);
-    println!("paused; attach with:\n  {}", shell_words(&attach));
+    let attach = system::debugger_command(&system, port);
+    println!("paused; attach from another terminal with:\n  {attach}");
     let mut printer = Printer::new(Symbols::of(&system.app.elf), true);
     let outcome = system
         .machine
         .run(None, &mut |output| printer.show(output))?;
+    eprint!("{}", outcome.complaints);
     let closing = report::closing_line(&outcome.end, Duration::MAX);
     printer.line(&format!("app: {closing}"));
-    Ok(0)
+    Ok(report::status(&outcome.end))
 }
 
-/// A command as one would type it.
-fn shell_words(command: &std::process::Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| match word.to_string_lossy() {
-            plain if !plain.contains(' ') => plain.into_owned(),
-            spaced => format!("'{spaced}'"),
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
+fn pack(options: &Options, app: &AppOptions, output: &Path) -> Result<u8, Failure> {
+    let system = prepare(options, app)?;
+    let failed = |path: &Path, error: std::io::Error| Failure::File(path.into(), error.to_string());
+    std::fs::create_dir_all(output).map_err(|e| failed(output, e))?;
+    for file in [&system.machine.kernel, &system.machine.image] {
+        let target = output.join(file.file_name().unwrap_or_default());
+        std::fs::copy(file, &target).map_err(|e| failed(&target, e))?;
+        println!("{}", target.display());
+    }
+    Ok(0)
 }
 
 fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
@@ -194,31 +246,35 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         root_task: options.root_task.clone(),
         qemu: system::emulator(options.qemu.clone()),
         icount: options.icount,
+        quiet: false,
     };
-    let prefix = open_prefix(options)?;
+    let prefix = open_prefix(options, &places)?;
     let system = system::prepare(&places, &prefix, &plan)?;
     eprintln!("packed {}", system.summary);
     Ok(system)
 }
 
-fn open_prefix(options: &Options) -> Result<Prefix, Failure> {
-    if let Some(directory) = &options.prefix {
-        eprintln!("using the seL4 prefix {}", directory.display());
-        return Ok(Prefix::open(directory)?);
-    }
-    let bundled = Places::find()?.build.join("sel4").join(&options.kernel);
-    Ok(Prefix::open(&bundled)?)
+fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError> {
+    let Some(directory) = &options.prefix else {
+        return kernel::bundled(&places.root, &places.build, &options.kernel);
+    };
+    let prefix = Prefix::open(directory)?;
+    eprintln!(
+        "using the installed seL4 in {}",
+        prefix.directory().display()
+    );
+    Ok(prefix)
 }
 
-fn inspect(elf: &PathBuf) -> Result<u8, Failure> {
-    let refuse = |reason: String| Failure::Inspect(elf.clone(), reason);
+fn inspect(elf: &Path) -> Result<u8, Failure> {
+    let refuse = |reason: String| Failure::File(elf.into(), reason);
     let bytes = std::fs::read(elf).map_err(|error| refuse(error.to_string()))?;
     let report = gate::inspect(&bytes).map_err(|error| refuse(error.to_string()))?;
     for site in &report.sites {
         println!("{site:#x} syscall");
     }
     for (pair, kept) in &report.kept {
-        println!("{pair:#x} left alone: {kept:?}");
+        println!("{pair:#x} not an instruction: {kept}");
     }
     Ok(0)
 }

@@ -222,6 +222,8 @@ pub enum End {
     Exit(i64),
     /// PID 1 was killed; the word says why (`page-fault`, ...).
     Killed(String),
+    /// The system under it did not start; the log says why.
+    BootFailed,
     /// The root task panicked, at this place.
     Panicked(String),
     /// The time was over first.
@@ -334,11 +336,12 @@ fn vanished(status: ExitStatus) -> End {
 }
 
 /// Reads a line `verdict: exit N`, `verdict: killed WORD` or `verdict: panic
-/// FILE:LINE`.
+/// FILE:LINE`. The word `boot` means that there was no process yet.
 fn parse_verdict(line: &str) -> Option<End> {
     let (kind, detail) = line.strip_prefix("verdict: ")?.split_once(' ')?;
     match kind {
         "exit" => detail.parse().ok().map(End::Exit),
+        "killed" if detail == "boot" => Some(End::BootFailed),
         "killed" => Some(End::Killed(detail.into())),
         "panic" => Some(End::Panicked(detail.into())),
         _ => None,

@@ -58,10 +58,18 @@ impl Printer {
 
     /// Prints a line of ours, on a line of its own.
     pub fn line(&mut self, text: &str) {
+        self.finish_line();
         let mut out = io::stdout().lock();
-        let start = if self.at_line_start { "" } else { "\n" };
-        let _ = writeln!(out, "{start}{text}").and_then(|()| out.flush());
-        self.at_line_start = true;
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Ends the line the console is in the middle of.
+    pub fn finish_line(&mut self) {
+        if !self.at_line_start {
+            let mut out = io::stdout().lock();
+            let _ = writeln!(out).and_then(|()| out.flush());
+            self.at_line_start = true;
+        }
     }
 
     fn explain(&self, line: &str) -> Vec<String> {
@@ -75,8 +83,9 @@ pub fn closing_line(end: &End, timeout: Duration) -> String {
     match end {
         End::Exit(code) => format!("exit {code}"),
         End::Killed(word) => format!("killed ({})", word.replace('-', " ")),
+        End::BootFailed => "the system did not start".into(),
         End::Panicked(place) => format!("root task panicked at {place}"),
-        End::TimedOut => format!("no exit within {} seconds", timeout.as_secs()),
+        End::TimedOut => format!("no exit within {} s", timeout.as_secs()),
         End::Vanished(status) => format!("the machine stopped without a verdict ({status})"),
     }
 }
@@ -91,7 +100,7 @@ pub fn status(end: &End) -> u8 {
             .clamp(1, STATUS_TIMED_OUT - 1),
         End::Killed(_) => STATUS_KILLED,
         End::TimedOut => STATUS_TIMED_OUT,
-        End::Panicked(_) | End::Vanished(_) => STATUS_SYSTEM,
+        End::BootFailed | End::Panicked(_) | End::Vanished(_) => STATUS_SYSTEM,
     }
 }
 
@@ -126,6 +135,7 @@ mod tests {
             End::Exit(-1),
             End::Exit(i64::MIN),
             End::Killed("page-fault".into()),
+            End::BootFailed,
             End::Panicked("main.rs:1".into()),
             End::TimedOut,
             End::Vanished("signal 9".into()),

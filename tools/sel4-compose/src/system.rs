@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
 use crate::gate::{self, GateError};
@@ -41,6 +41,11 @@ pub enum SystemError {
     /// Cargo could not build the root task; its messages were shown.
     #[error("the root task could not be built (see cargo's messages above)")]
     RootTask,
+    /// Counting instructions works with one processor only.
+    #[error(
+        "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
+    )]
+    IcountProcessors,
     /// Not inside the repository.
     #[error("run this inside the repository: no directory above {0} holds tools/sel4-compose")]
     NoRepository(PathBuf),
@@ -69,10 +74,12 @@ pub struct Plan {
     pub qemu: PathBuf,
     /// See [`Machine::icount`].
     pub icount: bool,
+    /// Let Cargo show warnings and errors only.
+    pub quiet: bool,
 }
 
-/// A packed system.
-#[derive(Clone, Debug)]
+/// A packed system. Its files go when it does.
+#[derive(Debug)]
 pub struct System {
     /// The machine, not started.
     pub machine: Machine,
@@ -80,10 +87,49 @@ pub struct System {
     pub app: App,
     /// The root task, with symbols.
     pub root_task: PathBuf,
-    /// The program exactly as the archive holds it.
-    pub packed_program: Vec<u8>,
+    /// The kernel, with symbols.
+    pub kernel: PathBuf,
     /// What the packer did, as a sentence.
     pub summary: String,
+    _files: RunDirectory,
+}
+
+/// A directory for the files of one run, named after this process and removed
+/// when dropped. What processes that were killed left behind goes when the next
+/// one is created.
+#[derive(Debug)]
+struct RunDirectory(PathBuf);
+
+impl RunDirectory {
+    fn create(build: &Path) -> Result<Self, SystemError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let parent = build.join("run");
+        fs::create_dir_all(&parent).map_err(|e| file_error(&parent, &e))?;
+        remove_abandoned(&parent);
+        let (process, run) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let directory = parent.join(format!("{process}-{run}"));
+        fs::create_dir(&directory).map_err(|e| file_error(&directory, &e))?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        // Only disk space is lost if this fails.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes directories of processes that no longer run.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.split_once('-'));
+        let abandoned = process.is_some_and(|(id, _)| !Path::new("/proc").join(id).exists());
+        if abandoned {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Where things are.
@@ -118,7 +164,10 @@ impl Places {
 /// # Errors
 /// [`SystemError`]
 pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, SystemError> {
-    let builder = Builder::new(&places.root, &places.build);
+    if plan.icount && prefix.node_count() > 1 {
+        return Err(SystemError::IcountProcessors);
+    }
+    let builder = Builder::new(&places.root, &places.build).quiet(plan.quiet);
     let mut app = builder.resolve(&plan.app, plan.binary.as_deref())?;
     if app.name == RESERVED_NAME {
         app.name = format!("{RESERVED_NAME}-program");
@@ -130,25 +179,25 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     let (packed_program, summary) = pack_program(&app, prefix)?;
     let archive = boot_archive(&app.name, &packed_program, &plan.grants)?;
     let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
-    let directory = places.build.join("run").join(&app.name);
+    let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: plan.qemu.clone(),
-        kernel: directory.join("kernel.elf32"),
-        image: directory.join("image.elf"),
+        kernel: files.0.join("kernel.elf32"),
+        image: files.0.join("image.elf"),
         memory_mib: MEMORY_MIB,
         processors: prefix.node_count(),
         icount: plan.icount,
         debugger_port: None,
     };
-    fs::create_dir_all(&directory).map_err(|e| file_error(&directory, &e))?;
     prefix.write_multiboot(&machine.kernel)?;
     fs::write(&machine.image, image).map_err(|e| file_error(&machine.image, &e))?;
     Ok(System {
         machine,
         app,
         root_task,
-        packed_program,
+        kernel: prefix.kernel(),
         summary,
+        _files: files,
     })
 }
 
@@ -185,8 +234,12 @@ fn boot_archive(name: &str, program: &[u8], grants: &[Grant]) -> Result<Vec<u8>,
     ]))
 }
 
-/// Builds the root task for the kernel in `prefix`.
-fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
+/// Builds the root task for the kernel in `prefix`. The file stays until the
+/// next call with another prefix.
+///
+/// # Errors
+/// [`SystemError::RootTask`]
+pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
     let target_directory = places.build.join("target");
     let status = app::cargo()
         .current_dir(&places.root)
@@ -213,18 +266,20 @@ fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemEr
         .join(ROOT_TASK))
 }
 
-/// The command that attaches a debugger to a machine waiting on `port`.
-pub fn debugger_command(system: &System, kernel: &Path, port: u16) -> Command {
-    let mut command = Command::new("gdb");
-    command
-        .arg(&system.app.elf)
-        .args(["-ex", &format!("target remote 127.0.0.1:{port}")])
-        .args([
-            "-ex",
-            &format!("add-symbol-file {}", system.root_task.display()),
-        ])
-        .args(["-ex", &format!("add-symbol-file {}", kernel.display())]);
-    command
+/// The command that attaches a debugger to a machine waiting on `port`, as one
+/// would type it. The symbols of kernel, root task and application are loaded
+/// together; which address space an address belongs to, the debugger cannot
+/// know.
+pub fn debugger_command(system: &System, port: u16) -> String {
+    let symbols = |file: &Path| format!("-ex 'add-symbol-file {}'", file.display());
+    [
+        "gdb -ex 'set confirm off'".to_owned(),
+        symbols(&system.kernel),
+        symbols(&system.root_task),
+        symbols(&system.app.elf),
+        format!("-ex 'target remote 127.0.0.1:{port}'"),
+    ]
+    .join(" ")
 }
 
 /// The emulator named by the caller, or the usual one.
