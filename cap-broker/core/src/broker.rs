@@ -244,6 +244,19 @@ impl Broker {
         with_pressure!(self, kernel, self.store.create(kernel, object))
     }
 
+    /// Makes a pool of numbers for 512 more address spaces. It is never
+    /// destroyed: address spaces depend on it.
+    ///
+    /// # Errors
+    /// Those of [`create_object`](Self::create_object).
+    pub fn create_asid_pool(
+        &mut self,
+        kernel: &mut impl Kernel,
+    ) -> Result<OwnedObject, BrokerError> {
+        let object = self.sizes.object(ObjectKind::AsidPool);
+        self.create_object(kernel, object)
+    }
+
     /// Destroys an object, with every capability to it.
     ///
     /// # Errors

@@ -73,6 +73,8 @@ pub enum ObjectKind {
     Table(Level),
     /// A 4 KiB frame.
     Frame,
+    /// Numbers for address spaces.
+    AsidPool,
 }
 
 /// A kind of object and its size in memory.
@@ -123,9 +125,11 @@ impl ObjectSizes {
             ObjectKind::Reply => self.reply,
             ObjectKind::SchedContext => self.sched_context,
             ObjectKind::CNode => self.cnode_slot + 1,
-            ObjectKind::VSpace | ObjectKind::Table(_) | ObjectKind::Frame | ObjectKind::Untyped => {
-                crate::PAGE_BITS
-            }
+            ObjectKind::VSpace
+            | ObjectKind::Table(_)
+            | ObjectKind::Frame
+            | ObjectKind::AsidPool
+            | ObjectKind::Untyped => crate::PAGE_BITS,
         };
         Object { kind, size_bits }
     }
@@ -217,6 +221,14 @@ pub enum Operation {
     Copy {
         /// Where it is.
         from: Slot,
+        /// An empty slot.
+        to: Slot,
+    },
+    /// Turn 4 KiB of untyped memory into numbers for address spaces
+    /// (`seL4_X86_ASIDControl_MakePool`).
+    MakeAsidPool {
+        /// The untyped capability.
+        untyped: Slot,
         /// An empty slot.
         to: Slot,
     },

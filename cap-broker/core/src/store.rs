@@ -1,7 +1,7 @@
 //! Kernel objects: a block of memory and a slot, made and destroyed together.
 
 use crate::error::BrokerError;
-use crate::operation::{Kernel, Object, Slot};
+use crate::operation::{Kernel, Object, ObjectKind, Slot};
 use crate::slots::SlotAllocator;
 use crate::untyped::{Block, UntypedAllocator};
 
@@ -68,7 +68,7 @@ impl Store {
         block: Block,
     ) -> Result<OwnedObject, BrokerError> {
         let made = self.slots.allocate().and_then(|slot| {
-            let retyped = self.untyped.retype(kernel, &block, object, slot, 1);
+            let retyped = self.make(kernel, object, &block, slot);
             retyped
                 .inspect_err(|_| self.slots.free(slot))
                 .map(|()| slot)
@@ -83,6 +83,20 @@ impl Store {
                 self.untyped.free(kernel, &mut self.slots, block);
                 Err(error)
             }
+        }
+    }
+
+    fn make(
+        &mut self,
+        kernel: &mut impl Kernel,
+        object: Object,
+        block: &Block,
+        slot: Slot,
+    ) -> Result<(), BrokerError> {
+        if object.kind == ObjectKind::AsidPool {
+            self.untyped.make_asid_pool(kernel, block, slot)
+        } else {
+            self.untyped.retype(kernel, block, object, slot, 1)
         }
     }
 

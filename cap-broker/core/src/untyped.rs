@@ -257,6 +257,22 @@ impl UntypedAllocator {
         self.retype_node(kernel, block.node, object, first, count)
     }
 
+    /// Makes an ASID pool of a block, in `slot`.
+    ///
+    /// # Errors
+    /// [`BrokerError::Kernel`], also when the kernel has no pool left.
+    pub fn make_asid_pool(
+        &mut self,
+        kernel: &mut impl Kernel,
+        block: &Block,
+        slot: Slot,
+    ) -> Result<(), BrokerError> {
+        self.make_of_node(kernel, block.node, |untyped| Operation::MakeAsidPool {
+            untyped,
+            to: slot,
+        })
+    }
+
     /// Deletes everything made of a block, wherever its capabilities are.
     ///
     /// # Preconditions
@@ -570,19 +586,27 @@ impl UntypedAllocator {
         first: Slot,
         count: u32,
     ) -> Result<(), BrokerError> {
+        self.make_of_node(kernel, node, |untyped| Operation::Retype {
+            untyped,
+            object,
+            first,
+            count,
+        })
+    }
+
+    fn make_of_node(
+        &mut self,
+        kernel: &mut impl Kernel,
+        node: u32,
+        operation: impl FnOnce(Slot) -> Operation,
+    ) -> Result<(), BrokerError> {
         let record = &mut self.nodes[node as usize];
-        let untyped = record.slot;
         if record.used && !record.is_device {
             self.zeroed += 1 << record.size_bits;
         }
         // Also when the kernel refuses: it may have begun to zero.
         record.used = true;
-        kernel.execute(&Operation::Retype {
-            untyped,
-            object,
-            first,
-            count,
-        })?;
+        kernel.execute(&operation(record.slot))?;
         Ok(())
     }
 
