@@ -1,2 +1,51 @@
-//! The capOS personality as pure logic: ring, CapTable, ledger, endpoints, kernel objects.
+//! The capOS personality as pure logic: ring, CapTable, ledger, endpoints and
+//! kernel objects.
+//!
+//! Events come in through [`Server`]'s methods, effects go out through
+//! [`Machine`]. The crate knows no seL4 and no time of day, and holds no
+//! reference to client memory.
+//!
+//! # Guarantees
+//! - Dispatch of one submission takes no heap storage and a bounded number of
+//!   steps; storage is taken when the server and its processes are created.
+//! - A submission is copied out of the ring page once, before it is examined.
+//! - One submission taken is one completion posted.
+//! - Nothing a client writes into its ring page or its memory can make the
+//!   server panic; [`Server::check`] asserts the invariants in tests.
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod address_space;
+pub mod cap_table;
+pub mod capset;
+mod deadline;
+mod diagnostics;
+mod dispatch;
+pub mod encode;
+mod exception;
+mod ids;
+mod kernel;
+mod limits;
+mod machine;
+mod objects;
+mod pool;
+mod process;
+mod ring;
+mod server;
+
+pub use address_space::{Access, AddressSpace, MapError};
+pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
+pub use diagnostics::Diagnostic;
+pub use exception::Exception;
+pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
+pub use kernel::timer::TICK_NS;
+pub use limits::*;
+pub use machine::{AccessFault, Machine, RingPage, RingWord};
+pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
+pub use server::{
+    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, Grant, GrantSource, ProcessSpec,
+    Server, WAIT_FOREVER, transfer_mode,
+};

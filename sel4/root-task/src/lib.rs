@@ -71,8 +71,8 @@ macro_rules! declare_root_task {
             static __sel4_root_task_stack: $crate::_private::StackBounds = STACK.bounds();
 
             #[unsafe(no_mangle)]
-    fn __sel4_root_task_main(bootinfo: &$crate::_private::BootInfoPtr) -> ! {
-                $crate::declare_root_task!(@$ends, $main(bootinfo))
+            fn __sel4_root_task_main(bootinfo: &$crate::_private::BootInfoPtr) -> ! {
+        $crate::declare_root_task!(@$ends, $main(bootinfo))
             }
         };
     };

@@ -1,13 +1,5 @@
-//! Links a root task. Its build script is
-//!
-//! ```no_run
-//! fn main() {
-//!     sel4_root_task_build::link();
-//! }
-//! ```
-//!
-//! and its package depends on `sel4-root-task`, which publishes the linker
-//! script that is used.
+//! Links a root task: its build script's `main` is one call of [`link`], and
+//! its package depends on `sel4-root-task`, which publishes the linker script.
 
 use std::env;
 

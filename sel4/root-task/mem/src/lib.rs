@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn counts_to_the_zero() {
         for len in LENGTHS {
-            let mut text = std::vec![1; len];
+            let mut text = std::vec![1u8; len];
             text.push(0);
             // SAFETY: the text ends with a zero.
             assert_eq!(unsafe { strlen(text.as_ptr().cast()) }, len);

@@ -1,0 +1,79 @@
+# Thin verbs: what has a decision in it lives in tools/sel4-compose and
+# tools/setup. `make` alone prints the help.
+
+# What may be set on the command line or in the environment.
+APP         ?=
+BIN         ?=
+CAPS        ?= console
+KERNEL      ?= release
+SEL4_PREFIX ?=
+TIMEOUT     ?= 60
+ICOUNT      ?=
+LOG         ?=
+PROOF       ?=
+
+# capos-config then uses the bindings it ships; .cargo/config.toml says the same
+# to Cargo started inside this directory.
+export DOCS_RS = 1
+
+compose = cargo run --quiet --package sel4-compose -- --kernel "$(KERNEL)" \
+	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
+	$(if $(ICOUNT),--icount) $(if $(LOG),--log)
+application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
+	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
+
+.PHONY: help setup check test simulate app gdb inspect clean packages rust
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make simulate    boot the default system in QEMU and show what it prints'
+	@echo 'make app         run one application as the only program'
+	@echo '                   APP=...      ELF file or Cargo package directory'
+	@echo '                   CAPS="..."   its kernel capabilities, name or name=source (console)'
+	@echo '                   BIN=...      the program, if the package has several'
+	@echo 'make gdb         the same, paused until a debugger attaches'
+	@echo 'make test        all checks, host tests and guest scenarios'
+	@echo '                   PROOF="..."  only these scenarios'
+	@echo 'make check       format and lints only'
+	@echo 'make setup       install what is missing and build everything once'
+	@echo 'make inspect     show the system call sites of the ELF file APP'
+	@echo 'make clean       remove everything that was built'
+	@echo
+	@echo 'TIMEOUT=60       seconds before a guest is stopped'
+	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
+	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
+	@echo 'ICOUNT=1         count time in instructions (repeatable)'
+	@echo 'LOG=1            show the log of the root task as well'
+
+setup: packages rust
+	@$(compose) setup
+
+check: packages rust
+	@$(compose) check
+
+test: packages rust
+	@$(compose) test $(PROOF)
+
+simulate: packages rust
+	@$(compose) simulate --timeout "$(TIMEOUT)"
+
+app: packages rust
+	@$(if $(APP),,echo 'make app needs APP=, an ELF file or a Cargo package directory' >&2; exit 2)
+	@$(compose) app $(application)
+
+gdb: packages rust
+	@sh tools/setup/packages.sh gdb
+	@$(compose) gdb $(application)
+
+inspect: rust
+	@$(compose) inspect "$(APP)"
+
+clean:
+	rm -rf build target tests/apps/target
+
+# Cargo needs a C compiler, so this comes first.
+packages:
+	@sh tools/setup/packages.sh
+
+rust:
+	@command -v cargo >/dev/null || { echo 'Rust is missing: install rustup from https://rustup.rs and try again; it fetches the version in rust-toolchain.toml by itself' >&2; exit 1; }

@@ -1,0 +1,2 @@
+# The default: what applications run on. No debugging, no printing.
+include(common)

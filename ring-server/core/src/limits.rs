@@ -1,0 +1,110 @@
+//! Quotas: hard ceilings of the ABI, narrowed by a resource profile.
+
+use capos_config::ResourceProfile;
+use capos_config::ring::SQ_ENTRIES;
+
+/// Longest params message accepted, in bytes.
+pub const PARAMS_BYTES_MAX: u32 = 64 * 1024;
+/// Longest result buffer accepted, in bytes.
+pub const RESULT_BYTES_MAX: u32 = 64 * 1024;
+/// Operations of one process that may wait for completion at one time.
+pub const OUTSTANDING_CALLS_MAX: u32 = 64;
+/// Concurrent `Timer.sleep` calls of one process.
+pub const SLEEPS_MAX: usize = capos_abi::PROCESS_TIMER_SLEEP_WAITER_LIMIT;
+/// Threads of one process.
+pub const THREADS_MAX: usize = capos_abi::PROCESS_THREAD_LIMIT;
+/// Capability slots of one process.
+pub const CAP_SLOTS_MAX: usize = capos_abi::PROCESS_CAP_SLOT_LIMIT;
+/// Calls that may wait at one endpoint.
+pub const ENDPOINT_QUEUE_MAX: u32 = 128;
+
+/// Effective quotas of one process: `min(ceiling, profile)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Capability slots.
+    pub cap_slots: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Concurrent `Timer.sleep` calls.
+    pub sleeps: u32,
+    /// Operations waiting for completion.
+    pub outstanding_calls: u32,
+    /// Longest params or result buffer in bytes.
+    pub ring_scratch_bytes: u32,
+    /// Longest serialised exception in bytes.
+    pub reply_scratch_bytes: u32,
+    /// Calls queued at an endpoint this process owns.
+    pub endpoint_queue: u32,
+    /// Calls delivered and not returned at an endpoint this process owns.
+    pub in_flight_calls: u32,
+    /// Pages granted through memory capabilities.
+    pub frame_grant_pages: u32,
+}
+
+impl Limits {
+    /// The ceilings alone, for processes without a profile.
+    pub const CEILING: Self = Self {
+        cap_slots: CAP_SLOTS_MAX as u32,
+        threads: THREADS_MAX as u32,
+        sleeps: SLEEPS_MAX as u32,
+        outstanding_calls: OUTSTANDING_CALLS_MAX,
+        ring_scratch_bytes: PARAMS_BYTES_MAX,
+        reply_scratch_bytes: RESULT_BYTES_MAX,
+        endpoint_queue: ENDPOINT_QUEUE_MAX,
+        in_flight_calls: OUTSTANDING_CALLS_MAX,
+        frame_grant_pages: capos_abi::PROCESS_FRAME_GRANT_PAGE_LIMIT as u32,
+    };
+
+    /// The ceilings narrowed by a profile.
+    pub fn from_profile(profile: &ResourceProfile) -> Self {
+        let ceiling = Self::CEILING;
+        Self {
+            cap_slots: ceiling.cap_slots.min(profile.cap_limit),
+            threads: ceiling.threads.min(profile.thread_limit),
+            sleeps: ceiling.sleeps.min(profile.timer_waiter_limit),
+            outstanding_calls: ceiling.outstanding_calls,
+            ring_scratch_bytes: narrow(
+                ceiling.ring_scratch_bytes,
+                profile.ring_scratch_limit_bytes,
+            ),
+            reply_scratch_bytes: narrow(
+                ceiling.reply_scratch_bytes,
+                profile.reply_scratch_limit_bytes,
+            ),
+            endpoint_queue: ceiling.endpoint_queue.min(profile.endpoint_queue_limit),
+            in_flight_calls: ceiling.in_flight_calls.min(profile.in_flight_call_limit),
+            frame_grant_pages: narrow(ceiling.frame_grant_pages, profile.frame_grant_limit_pages),
+        }
+    }
+}
+
+fn narrow(ceiling: u32, limit: u64) -> u32 {
+    u32::try_from(limit).map_or(ceiling, |limit| limit.min(ceiling))
+}
+
+const _: () = assert!(
+    SQ_ENTRIES <= OUTSTANDING_CALLS_MAX,
+    "one full queue can be outstanding"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_narrows_and_never_widens() {
+        let mut profile = ResourceProfile::default();
+        let limits = Limits::from_profile(&profile);
+        assert_eq!(limits.cap_slots, 64);
+        assert_eq!(limits.in_flight_calls, 16);
+        profile.cap_limit = 100_000;
+        profile.timer_waiter_limit = 100_000;
+        profile.ring_scratch_limit_bytes = u64::MAX;
+        profile.frame_grant_limit_pages = u64::MAX;
+        let limits = Limits::from_profile(&profile);
+        assert_eq!(limits.cap_slots, Limits::CEILING.cap_slots);
+        assert_eq!(limits.sleeps, Limits::CEILING.sleeps);
+        assert_eq!(limits.ring_scratch_bytes, PARAMS_BYTES_MAX);
+        assert_eq!(limits.frame_grant_pages, Limits::CEILING.frame_grant_pages);
+    }
+}

@@ -1,0 +1,113 @@
+//! What lies below the core: the trait a machine implements.
+//!
+//! The core decides; the machine acts. Two implementations exist: the seL4
+//! root task and the host model. Everything is statically dispatched.
+//!
+//! # Contract for implementors
+//! - **M1** [`RingPage`] loads and stores are volatile, each word is touched
+//!   once per call, and a store to an index is ordered after the record stores
+//!   that precede it (release). On x86 a compiler barrier is enough.
+//! - **M2** A client can change its own memory at any time. [`Machine::read`]
+//!   therefore copies each byte once and never returns a reference.
+//! - **M3** No method calls back into the server.
+//!
+//! # Contract for callers
+//! The core calls [`Machine::read`] and [`Machine::write`] only for ranges its
+//! own [`AddressSpace`](crate::AddressSpace) allows; an implementation may
+//! still refuse, and the core answers the client with the transport error of
+//! that buffer.
+
+use capos_config::ring::{CapCqe, CapRingHeader, CapSqe};
+use core::mem::offset_of;
+
+use crate::diagnostics::Diagnostic;
+use crate::ids::{Pid, ThreadRef};
+
+/// The range is not mapped, or not with the access that is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessFault;
+
+/// A 32-bit word of the ring header, by byte offset in the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum RingWord {
+    /// Next submission the server will read; written by the server.
+    SqHead = offset_of!(CapRingHeader, sq_head) as u16,
+    /// Next submission the client will write; written by the client.
+    SqTail = offset_of!(CapRingHeader, sq_tail) as u16,
+    /// Next completion the client will read; written by the client.
+    CqHead = offset_of!(CapRingHeader, cq_head) as u16,
+    /// Next completion the server will write; written by the server.
+    CqTail = offset_of!(CapRingHeader, cq_tail) as u16,
+    /// Completions that had to be dropped; written by the server.
+    CqOverflow = offset_of!(CapRingHeader, cq_overflow) as u16,
+}
+
+impl RingWord {
+    /// Byte offset of the word in the ring page.
+    pub const fn offset(self) -> usize {
+        self as usize
+    }
+}
+
+/// Access to one process's ring page through the machine's own mapping.
+pub trait RingPage {
+    /// Reads a header word (volatile, acquire).
+    fn load(&self, word: RingWord) -> u32;
+
+    /// Writes a header word (volatile, release).
+    fn store(&self, word: RingWord, value: u32);
+
+    /// Copies submission `slot` out of the page, each byte read once.
+    ///
+    /// # Preconditions
+    /// `slot < SQ_ENTRIES`; the core masks before it calls.
+    fn read_sqe(&self, slot: u32) -> CapSqe;
+
+    /// Copies a completion into `slot`.
+    ///
+    /// # Preconditions
+    /// `slot < CQ_ENTRIES`; the core masks before it calls.
+    fn write_cqe(&self, slot: u32, cqe: &CapCqe);
+}
+
+/// The machine below the core.
+pub trait Machine {
+    /// How this machine reaches a ring page.
+    type Ring: RingPage;
+
+    /// Monotonic time since boot in nanoseconds.
+    fn now_ns(&mut self) -> u64;
+
+    /// Emits bytes verbatim on the capOS console.
+    fn console_write(&mut self, bytes: &[u8]);
+
+    /// Copies client memory into `out`.
+    ///
+    /// # Errors
+    /// [`AccessFault`] if any byte of the range is not readable; `out` is then
+    /// unspecified.
+    fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault>;
+
+    /// Copies `bytes` into client memory; backs demand-zero pages on the way.
+    ///
+    /// # Errors
+    /// [`AccessFault`] if any byte of the range is not writable; a prefix may
+    /// have been written.
+    fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault>;
+
+    /// Lets a thread that was answered [`Entry::Block`](crate::Entry) continue
+    /// with `rax` as the result of its `cap_enter`.
+    fn resume(&mut self, thread: ThreadRef, rax: u64);
+
+    /// As [`Machine::resume`], for a server thread that a caller handed its
+    /// call to: it should run before unrelated work.
+    fn hand_over(&mut self, thread: ThreadRef, rax: u64) {
+        self.resume(thread, rax);
+    }
+
+    /// Reports an invalid submission (already rate limited).
+    fn diagnose(&mut self, diagnostic: &Diagnostic) {
+        let _ = diagnostic;
+    }
+}

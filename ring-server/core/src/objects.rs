@@ -1,0 +1,233 @@
+//! The objects behind capabilities, and the epochs that revoke them.
+//!
+//! A capability table refers to both by index. Every hold, and every prepared
+//! transfer, counts as one reference to its object and one to its epoch cell.
+
+use capos_config::KernelCapSource;
+
+use crate::ids::Pid;
+use crate::pool::Pool;
+
+/// Index of an object in [`Objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(pub(crate) u32);
+
+/// Index of an epoch cell in [`Objects`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EpochId(pub(crate) u32);
+
+/// What a capability names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// The system console: `Console`.
+    Console,
+    /// The monotonic clock: `Timer`.
+    Timer,
+    /// Process-local parking authority: `ParkSpace`.
+    ParkSpace,
+    /// Management of one process's capabilities: `CapabilityManager`.
+    CapabilityManager(Pid),
+    /// The receiving side of a call queue: raw `Endpoint`.
+    EndpointOwner(u32),
+    /// The calling side of the same queue.
+    EndpointClient(u32),
+}
+
+/// A manifest names a source that this server does not provide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnsupportedSource(
+    /// The source as the manifest names it.
+    pub KernelCapSource,
+);
+
+impl Object {
+    /// The stateless kernel object behind a manifest source.
+    ///
+    /// # Errors
+    /// [`UnsupportedSource`] if the source has no such object; endpoints are
+    /// created instead, with [`crate::Server::create_endpoint`].
+    pub const fn from_source(source: KernelCapSource) -> Result<Self, UnsupportedSource> {
+        match source {
+            KernelCapSource::Console => Ok(Self::Console),
+            KernelCapSource::Timer => Ok(Self::Timer),
+            KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
+            other => Err(UnsupportedSource(other)),
+        }
+    }
+
+    /// The interface id of a hold on this object that nobody relabelled.
+    pub const fn interface_id(self) -> u64 {
+        match self {
+            Self::Console => capos_config::CONSOLE_INTERFACE_ID,
+            Self::Timer => capos_config::TIMER_INTERFACE_ID,
+            Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
+            Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
+            Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
+        }
+    }
+
+    /// Name used in `CapabilityManager.list`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Timer => "timer",
+            Self::ParkSpace => "park_space",
+            Self::CapabilityManager(_) => "capability_manager",
+            Self::EndpointOwner(_) => "endpoint",
+            Self::EndpointClient(_) => "client_endpoint",
+        }
+    }
+
+    /// Whether CALL descriptors may accompany a call to it.
+    pub const fn is_endpoint(self) -> bool {
+        matches!(self, Self::EndpointOwner(_) | Self::EndpointClient(_))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ObjectEntry {
+    object: Object,
+    references: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EpochCell {
+    value: u64,
+    references: u32,
+}
+
+/// All live objects and epoch cells.
+///
+/// # Invariants
+/// - **O1** An entry's count is the number of holds and prepared transfers
+///   that name it; an entry with none is removed.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    objects: Pool<ObjectEntry>,
+    epochs: Pool<EpochCell>,
+}
+
+impl Objects {
+    /// Storage for `capacity` objects and as many epoch cells as there can be
+    /// holds of `capacity` kinds (four times as many).
+    pub(crate) fn with_capacity(capacity: u32) -> Self {
+        Self {
+            objects: Pool::with_capacity(capacity),
+            epochs: Pool::with_capacity(capacity.saturating_mul(4)),
+        }
+    }
+
+    /// Registers an object with one reference.
+    pub(crate) fn insert(&mut self, object: Object) -> Option<ObjectId> {
+        let references = 1;
+        self.objects
+            .insert(ObjectEntry { object, references })
+            .map(ObjectId)
+            .ok()
+    }
+
+    /// Makes a fresh epoch cell with one reference.
+    pub(crate) fn insert_epoch(&mut self) -> Option<EpochId> {
+        let (value, references) = (0, 1);
+        self.epochs
+            .insert(EpochCell { value, references })
+            .map(EpochId)
+            .ok()
+    }
+
+    /// The object, if it is live.
+    #[inline]
+    pub(crate) fn get(&self, id: ObjectId) -> Option<Object> {
+        self.objects.get(id.0).map(|entry| entry.object)
+    }
+
+    /// The present value of an epoch cell; revoked holds differ from it.
+    #[inline]
+    pub(crate) fn epoch(&self, id: EpochId) -> Option<u64> {
+        self.epochs.get(id.0).map(|cell| cell.value)
+    }
+
+    /// Revokes every hold that observed this cell's present value.
+    pub(crate) fn bump_epoch(&mut self, id: EpochId) -> Option<u64> {
+        let cell = self.epochs.get_mut(id.0)?;
+        cell.value = match cell.value.wrapping_add(1) {
+            0 => 1,
+            next => next,
+        };
+        Some(cell.value)
+    }
+
+    /// Adds a reference to an object.
+    pub(crate) fn retain_object(&mut self, object: ObjectId) {
+        if let Some(entry) = self.objects.get_mut(object.0) {
+            entry.references += 1;
+        }
+    }
+
+    /// Adds a reference to both.
+    pub(crate) fn retain(&mut self, object: ObjectId, epoch: EpochId) {
+        self.retain_object(object);
+        if let Some(cell) = self.epochs.get_mut(epoch.0) {
+            cell.references += 1;
+        }
+    }
+
+    /// Drops a reference to both; returns the object if that was its last.
+    pub(crate) fn release(&mut self, object: ObjectId, epoch: EpochId) -> Option<Object> {
+        self.release_epoch(epoch);
+        self.release_object(object)
+    }
+
+    /// Drops a reference to a cell.
+    pub(crate) fn release_epoch(&mut self, epoch: EpochId) {
+        if let Some(cell) = self.epochs.get_mut(epoch.0) {
+            cell.references -= 1;
+            if cell.references == 0 {
+                self.epochs.remove(epoch.0);
+            }
+        }
+    }
+
+    /// Drops a reference to an object; returns it if that was its last.
+    pub(crate) fn release_object(&mut self, object: ObjectId) -> Option<Object> {
+        let entry = self.objects.get_mut(object.0)?;
+        entry.references -= 1;
+        if entry.references > 0 {
+            return None;
+        }
+        self.objects.remove(object.0).map(|entry| entry.object)
+    }
+
+    /// Number of references to an object.
+    pub(crate) fn references(&self, object: ObjectId) -> u32 {
+        self.objects
+            .get(object.0)
+            .map_or(0, |entry| entry.references)
+    }
+
+    /// Number of references to an epoch cell.
+    pub(crate) fn epoch_references(&self, epoch: EpochId) -> u32 {
+        self.epochs.get(epoch.0).map_or(0, |cell| cell.references)
+    }
+
+    /// Total references to objects and to cells, for conservation checks.
+    pub(crate) fn total_references(&self) -> (u64, u64) {
+        let objects = self.objects.iter().map(|(_, e)| u64::from(e.references));
+        let epochs = self.epochs.iter().map(|(_, c)| u64::from(c.references));
+        (objects.sum(), epochs.sum())
+    }
+
+    /// Asserts the local part of O1: no entry without references.
+    pub(crate) fn check(&self) {
+        self.objects.check();
+        self.epochs.check();
+        assert!(
+            self.objects.iter().all(|(_, entry)| entry.references > 0),
+            "O1: unreferenced object"
+        );
+        assert!(
+            self.epochs.iter().all(|(_, cell)| cell.references > 0),
+            "O1: unreferenced epoch cell"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! The boot archive: the manifest and the programs it names.
+//!
+//! CPIO "newc", made by `sel4-compose` and mapped by the kernel with the root
+//! task's own image. The archive is as trustworthy as the image it is part of;
+//! a damaged one is still refused with a reason rather than believed.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use capos_config::manifest::KernelBootstrapManifest;
+
+/// The one entry that is not a program.
+const MANIFEST: &str = "manifest.bin";
+/// Where programs are.
+const PROGRAMS: &str = "bins/";
+
+/// What is wrong with the boot archive. Rebuild the image.
+#[derive(Debug)]
+pub enum ArchiveError {
+    /// The image carries no archive, or not exactly one manifest.
+    ManifestCount(usize),
+    /// The manifest does not decode or breaks a rule of the manifest format.
+    Manifest(capos_config::Error),
+    /// The manifest names a program that is not there.
+    NoProgram,
+}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ManifestCount(count) => {
+                write!(f, "{count} entries named {MANIFEST} in the boot archive, want 1")
+            }
+            Self::Manifest(error) => write!(f, "{MANIFEST}: {error}"),
+            Self::NoProgram => write!(f, "the first program is not under {PROGRAMS}"),
+        }
+    }
+}
+
+/// A boot archive in memory.
+#[derive(Clone, Copy)]
+pub struct Archive {
+    bytes: &'static [u8],
+}
+
+impl Archive {
+    /// The archive the image carries.
+    pub const fn new(bytes: &'static [u8]) -> Self {
+        Self { bytes }
+    }
+
+    /// Decodes and validates the manifest.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub fn manifest(&self) -> Result<KernelBootstrapManifest, ArchiveError> {
+        let mut found = self.entries().filter(|(name, _)| *name == MANIFEST);
+        let (Some((_, bytes)), None) = (found.next(), found.next()) else {
+            let count = self.entries().filter(|(name, _)| *name == MANIFEST).count();
+            return Err(ArchiveError::ManifestCount(count));
+        };
+        let words = aligned(bytes);
+        let manifest =
+            KernelBootstrapManifest::from_capnp_bytes(capnp::Word::words_to_bytes(&words))
+                .map_err(ArchiveError::Manifest)?;
+        manifest
+            .validate_bootstrap_name_only()
+            .map_err(ArchiveError::Manifest)?;
+        Ok(manifest)
+    }
+
+    /// The ELF file of a program.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NoProgram`].
+    pub fn program(&self, name: &str) -> Result<&'static [u8], ArchiveError> {
+        self.entries()
+            .find(|(path, _)| path.strip_prefix(PROGRAMS) == Some(name))
+            .map(|(_, bytes)| bytes)
+            .ok_or(ArchiveError::NoProgram)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&'static str, &'static [u8])> + use<> {
+        cpio_reader::iter_files(self.bytes).map(|entry| (entry.name(), entry.file()))
+    }
+}
+
+/// Archive entries are 4-aligned, Cap'n Proto words are 8-aligned.
+fn aligned(bytes: &[u8]) -> Vec<capnp::Word> {
+    let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
+    capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    words
+}

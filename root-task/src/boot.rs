@@ -1,0 +1,239 @@
+//! From the kernel's hand-over to the first process (docs/boot.md).
+
+use core::fmt;
+use core::panic::PanicInfo;
+
+use alloc::vec::Vec;
+
+use cap_broker::{Broker, BrokerError, DeviceError, ObjectKind, Pin, PortRange, Trigger};
+use capos_config::manifest::KernelBootstrapManifest;
+use capos_loader::{LoadError, LoadPlan, layout::PAGE_BYTES};
+use ring_server_core::{CAPSET_PAGE_BYTES, CreateError, Grant, Pid, ProcessSpec, Server};
+use sel4::{BootInfoPtr, CapRights, cap, init_thread};
+
+use crate::archive::{Archive, ArchiveError};
+use crate::client::{BuildError, Client, Nursery, Program};
+use crate::clock::{Clock, ClockError, HPET_PADDR};
+use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
+use crate::serial::{COM1, COM3, PORT_COUNT, Uart};
+use crate::world::World;
+use crate::{end, log};
+
+const _: () = assert!(CAPSET_PAGE_BYTES == PAGE_BYTES as usize);
+
+/// Why the system did not start.
+#[derive(Debug)]
+pub enum BootError {
+    /// Memory, slots or window.
+    Broker(BrokerError),
+    /// Ports or an interrupt.
+    Device(DeviceError),
+    /// The kernel refused something.
+    Kernel(sel4::Error),
+    /// No console answers at COM1.
+    NoConsole,
+    /// The timer.
+    Clock(ClockError),
+    /// The boot archive.
+    Archive(ArchiveError),
+    /// The first program's file.
+    Program(LoadError),
+    /// The server refused the first process.
+    Create(CreateError),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(error) => write!(f, "{error}"),
+            Self::Device(error) => write!(f, "device: {error}"),
+            Self::Kernel(error) => write!(f, "seL4: {error:?}"),
+            Self::NoConsole => f.write_str("no UART answers at COM1"),
+            Self::Clock(error) => write!(f, "clock: {error:?}"),
+            Self::Archive(error) => write!(f, "boot archive: {error}"),
+            Self::Program(error) => write!(f, "first program: {error}"),
+            Self::Create(error) => write!(f, "first process: {error:?}"),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$error> for BootError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        })*
+    };
+}
+
+from! {
+    BrokerError => Broker,
+    DeviceError => Device,
+    sel4::Error => Kernel,
+    ClockError => Clock,
+    ArchiveError => Archive,
+    LoadError => Program,
+    CreateError => Create,
+}
+
+impl From<BuildError> for BootError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Broker(error) => Self::Broker(error),
+            BuildError::Kernel(error) => Self::Kernel(error),
+        }
+    }
+}
+
+/// Starts everything up to the point where the first process may run.
+///
+/// # Errors
+/// The first step that failed; the log says which, if there is a log yet.
+pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
+    let mut broker = Broker::new(bootinfo)?;
+    let console = open_ports(&mut broker)?;
+    sel4_root_task::set_panic_hook(on_panic);
+    log!("memory {}", Megabytes(broker.usage().free_bytes));
+    let mut clock = open_clock(&mut broker)?;
+    log!("clock {} kHz", clock.tsc_khz());
+    let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
+    let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
+    let timer = open_timer(&mut broker, &mut clock)?;
+    let mut gate = Gate {
+        world: World::new(broker, clock, console),
+        server: Server::new(),
+        endpoint,
+        timer,
+        first: Pid::FIRST,
+    };
+    let archive = Archive::new(sel4_root_task::boot_archive());
+    gate.first = start_first(&mut gate, &archive, &archive.manifest()?)?;
+    Ok(gate)
+}
+
+/// Bytes for people.
+struct Megabytes(u64);
+
+impl fmt::Display for Megabytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.0 >> 20)
+    }
+}
+
+/// The last words of the root task itself.
+fn on_panic(info: &PanicInfo<'_>) {
+    log!("panic: {}", info.message());
+    if let Some(place) = info.location() {
+        let (file, line) = (place.file(), place.line());
+        log::line(format_args!("verdict: panic {file}:{line}"));
+    }
+    end::stop()
+}
+
+/// Opens log, console and the way to stop the machine.
+fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
+    let first_to_last = |first: u16, count: u16| PortRange {
+        first,
+        last: first + (count - 1),
+    };
+    end::open(broker.request_ports(first_to_last(end::DEBUG_EXIT_PORT, 2))?);
+    let com1 = broker.request_ports(first_to_last(COM1, PORT_COUNT))?;
+    let com3 = broker.request_ports(first_to_last(COM3, PORT_COUNT))?;
+    let console = Uart::open(com1, COM1)?;
+    if Uart::open(com3, COM3)?.is_some() {
+        log::open(com3, COM3);
+    } else {
+        log::open(com1, COM1);
+    }
+    console.ok_or(BootError::NoConsole)
+}
+
+/// Stops the PIT, which shares the HPET timer's pin, and calibrates.
+fn open_clock(broker: &mut Broker) -> Result<Clock, BootError> {
+    /// Mode and command register of the 8254.
+    const PIT_COMMAND: u16 = 0x43;
+    /// Channel 0, both bytes, mode 0: it waits for a count that never comes.
+    const PIT_CHANNEL0_MODE0: u8 = 0x30;
+    let pit = broker.request_ports(PortRange {
+        first: PIT_COMMAND,
+        last: PIT_COMMAND,
+    })?;
+    pit.ioport_out8(PIT_COMMAND, PIT_CHANNEL0_MODE0)?;
+    let registers = broker.map_device(HPET_PADDR as u64, 1)?;
+    // SAFETY: the broker maps a device page uncached and hands it out once;
+    // the mapping is never given back.
+    Ok(unsafe { Clock::new(registers.window() as *mut u8) }?)
+}
+
+/// Lets the timer's interrupt reach the event loop.
+fn open_timer(broker: &mut Broker, clock: &mut Clock) -> Result<TimerIrq, BootError> {
+    let notification = broker.create_object(broker.sizes().object(ObjectKind::Notification))?;
+    let own = init_thread::slot::CNODE.cap();
+    let plain = cap::Notification::from_bits(notification.slot().0.into());
+    let badged = cap::Notification::from_bits(broker.allocate_slot()?.0.into());
+    own.absolute_cptr(badged.cptr()).mint(
+        &own.absolute_cptr(plain.cptr()),
+        CapRights::all(),
+        TIMER_BADGE,
+    )?;
+    let pin = Pin {
+        ioapic: 0,
+        pin: clock.irq_pin() as u8,
+    };
+    let handler = broker.request_irq(pin, Trigger::Edge)?;
+    handler.irq_handler_set_notification(badged)?;
+    init_thread::slot::TCB
+        .cap()
+        .tcb_bind_notification(plain)?;
+    handler.irq_handler_ack()?;
+    Ok(TimerIrq {
+        handler,
+        armed: None,
+    })
+}
+
+/// Makes and starts the process the manifest calls init.
+fn start_first(
+    gate: &mut Gate,
+    archive: &Archive,
+    manifest: &KernelBootstrapManifest,
+) -> Result<Pid, BootError> {
+    let name = manifest.init.binary.as_str();
+    let file = archive.program(name)?;
+    let plan = LoadPlan::parse(file)?;
+    let grants: Vec<Grant<'_>> = manifest
+        .init
+        .caps
+        .iter()
+        .map(|cap| Grant {
+            badge: cap.badge,
+            ..Grant::kernel(&cap.name, cap.source)
+        })
+        .collect();
+    let broker = &mut gate.world.broker;
+    let nursery = Nursery::new(broker)?;
+    let mut capset = [0; CAPSET_PAGE_BYTES];
+    let spec = ProcessSpec::new(nursery.ring, space_of(&plan)).grants(&grants);
+    let pid = gate.server.create_process(spec, &mut capset)?;
+    let program = Program {
+        pid,
+        name,
+        file,
+        plan: &plan,
+    };
+    let client = Client::build(broker, nursery.space, program, &capset, gate.endpoint)?;
+    client.start()?;
+    gate.world.admit(client);
+    log!("pid {} is {name}", pid.raw());
+    Ok(pid)
+}
+
+fn space_of(plan: &LoadPlan) -> ring_server_core::AddressSpace {
+    let mut space = ring_server_core::AddressSpace::new();
+    for r in capos_loader::AddressMap::for_program(plan, true).regions() {
+        let access = if r.protection.write { ring_server_core::Access::ReadWrite } else { ring_server_core::Access::Read };
+        let _ = space.map(r.start, r.end - r.start, access);
+    }
+    space
+}

@@ -1,0 +1,322 @@
+//! The gate: faults in, decisions out.
+//!
+//! One endpoint receives the faults of every application thread, and through
+//! the bound notification the timer's interrupt. The badge says who speaks;
+//! what the message says is a claim (docs/gate.md).
+//!
+//! # Invariants
+//! - **G1** Each message is answered at most once: by the reply of the next
+//!   receive, or by writing the thread's registers, never by both.
+//! - **G2** Nothing here waits for an application.
+
+use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, Tid};
+use sel4::fault::{UnknownSyscall, UserException, VmFault};
+use sel4::{
+    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer, with_ipc_buffer_mut,
+};
+
+use crate::client::{Saved, backed_page, split_badge};
+use crate::end::{self, Verdict};
+use crate::log;
+use crate::message;
+use crate::report::{self, Crime};
+use crate::world::World;
+
+/// Bit of the badge that only the timer's notification has.
+pub const TIMER_BADGE: u64 = 1 << 27;
+
+/// The trap numbers of capOS (RAX).
+mod trap {
+    pub const EXIT: u64 = 1;
+    pub const CAP_ENTER: u64 = 2;
+}
+
+/// `int 0xA0` and `syscall` are both two bytes long.
+const TRAP_BYTES: u64 = 2;
+const SYSCALL_BYTES: [u8; TRAP_BYTES as usize] = [0x0f, 0x05];
+const INVALID_OPCODE: u64 = 6;
+/// Words of an answer up to the instruction pointer: the registers before it
+/// keep what the message said, the ones behind it are left alone.
+const ANSWER_WORDS: usize = UnknownSyscall::REPLY_LENGTH;
+
+/// The system call number seL4 makes up for `int 0xA0`: the vector above 24
+/// bits of EAX, sign-extended.
+const fn gate_number(rax: u64) -> u64 {
+    (0xa0_u32 << 24 | (rax as u32 & 0x00ff_ffff)) as i32 as u64
+}
+
+type Registers = [Word; FAST_MESSAGE_REGISTERS];
+
+/// How the next receive begins.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// With nothing to answer, or an answer given already.
+    Receive,
+    /// With this answer; words behind the fourth are in the IPC buffer.
+    Answer(MessageInfo, Registers),
+}
+
+impl Next {
+    /// Lets a thread retry what it faulted on.
+    const RETRY: Self = Self::Answer(MessageInfo::new(0, 0, 0), [0; FAST_MESSAGE_REGISTERS]);
+}
+
+/// The timer's interrupt and what it is set to.
+pub struct TimerIrq {
+    /// Its handler.
+    pub handler: cap::IrqHandler,
+    /// The deadline the hardware has been given.
+    pub armed: Option<u64>,
+}
+
+/// The running system.
+pub struct Gate {
+    /// The machine.
+    pub world: World,
+    /// The personality.
+    pub server: Server<World>,
+    /// Where faults arrive.
+    pub endpoint: cap::Endpoint,
+    /// The timer.
+    pub timer: TimerIrq,
+    /// The process whose end is the system's.
+    pub first: Pid,
+}
+
+impl Gate {
+    /// Serves for ever; the end of the first process stops the machine.
+    pub fn run(mut self) -> ! {
+        let mut next = Next::Receive;
+        loop {
+            self.set_timer();
+            let (info, badge, words) = match next {
+                Next::Receive => self.endpoint.recv_with_mrs(),
+                Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
+            };
+            next = if badge & TIMER_BADGE != 0 {
+                self.on_timer()
+            } else {
+                self.on_fault(info, badge, &words)
+            };
+        }
+    }
+
+    /// Gives the hardware the earliest deadline, if it has another one.
+    #[inline]
+    fn set_timer(&mut self) {
+        while let Some(due) = self.server.next_deadline() {
+            if self.timer.armed == Some(due) {
+                return;
+            }
+            self.timer.armed = Some(due);
+            if self.world.clock.arm(due) {
+                return;
+            }
+            self.advance();
+        }
+    }
+
+    #[cold]
+    fn on_timer(&mut self) -> Next {
+        if let Err(error) = self.timer.handler.irq_handler_ack() {
+            log!("timer interrupt: {error:?}");
+        }
+        self.advance();
+        Next::Receive
+    }
+
+    /// Lets time pass up to now.
+    fn advance(&mut self) {
+        self.timer.armed = None;
+        let now = self.world.clock.now_ns();
+        self.server.advance(&mut self.world, now);
+    }
+
+    #[inline]
+    fn on_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
+        let (slot, tid) = split_badge(badge);
+        match FaultKind::of(info) {
+            Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
+            Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
+            Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
+            Ok(FaultKind::CapFault) => {
+                match Fault::decode(info, words) {
+                    Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
+                    _ => Next::Receive,
+                }
+            }
+            _ => self.kill(slot, &Crime::Malformed(info)),
+        }
+    }
+
+    /// `int 0xA0`: the rewritten gate, or a `syscall` that was not.
+    #[inline]
+    fn on_trap(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
+        let rax = words[UnknownSyscall::RAX];
+        let (number, rdi, rsi) = with_ipc_buffer(|buffer| {
+            (
+                buffer.mr_at::<{ UnknownSyscall::SYSCALL }>(),
+                buffer.mr_at::<{ UnknownSyscall::RDI }>(),
+                buffer.mr_at::<{ UnknownSyscall::RSI }>(),
+            )
+        });
+        if number != gate_number(rax) {
+            let fault = with_ipc_buffer(|buffer| UnknownSyscall::read(words, buffer));
+            return self.kill(slot, &Crime::RawSyscall(fault));
+        }
+        match self.trap(slot, tid, [rax, rdi, rsi]) {
+            Trap::Resume(result) => self.answer_trap(words, result),
+            Trap::Block => {
+                let saved = with_ipc_buffer(|buffer| Saved {
+                    rip: buffer.mr_at::<{ UnknownSyscall::FAULT_IP }>() + TRAP_BYTES,
+                    rsp: buffer.mr_at::<{ UnknownSyscall::SP }>(),
+                    rflags: buffer.mr_at::<{ UnknownSyscall::FLAGS }>(),
+                });
+                self.keep_waiting(slot, saved)
+            }
+            Trap::Gone => Next::Receive,
+        }
+    }
+
+    #[inline]
+    fn answer_trap(&self, words: &Registers, result: u64) -> Next {
+        with_ipc_buffer_mut(|buffer| {
+            let at = buffer.mr_at::<{ UnknownSyscall::FAULT_IP }>();
+            buffer.set_mr_at::<{ UnknownSyscall::FAULT_IP }>(at.wrapping_add(TRAP_BYTES));
+        });
+        let mut words = *words;
+        words[UnknownSyscall::RAX] = result;
+        Next::Answer(MessageInfo::new(0, 0, ANSWER_WORDS), words)
+    }
+
+    fn keep_waiting(&mut self, slot: usize, saved: Saved) -> Next {
+        if let Some(client) = self.world.client_in_mut(slot) {
+            client.saved = Some(saved);
+        }
+        Next::Receive
+    }
+
+    /// What the personality says to RAX, RDI and RSI.
+    #[inline]
+    fn trap(&mut self, slot: usize, tid: Tid, [rax, rdi, rsi]: [u64; 3]) -> Trap {
+        let Some(pid) = self.world.client_in(slot).map(|client| client.pid) else {
+            return Trap::Gone;
+        };
+        match rax {
+            trap::CAP_ENTER => match self.server.cap_enter(&mut self.world, pid, tid, rdi, rsi) {
+                Entry::Resume(result) => Trap::Resume(result),
+                Entry::Block => Trap::Block,
+            },
+            trap::EXIT => {
+                self.on_exit(pid, tid, rdi as i64);
+                Trap::Gone
+            }
+            _ => Trap::Resume(ENTER_REJECTED),
+        }
+    }
+
+    #[cold]
+    fn on_exit(&mut self, pid: Pid, tid: Tid, code: i64) {
+        self.server.exit(&mut self.world, pid, tid, code);
+        self.bury(pid, &Verdict::Exit(code));
+    }
+
+    fn on_page_fault(&mut self, slot: usize, words: &Registers) -> Next {
+        let fault = with_ipc_buffer(|buffer| VmFault::read(words, buffer));
+        match self.world.repair(slot, &fault) {
+            Ok(()) => Next::RETRY,
+            Err(reason) => self.kill(slot, &Crime::PageFault(fault, reason)),
+        }
+    }
+
+    /// On kernels that never enable `syscall`, a program's own instruction
+    /// arrives as an invalid opcode and is the gate.
+    #[cold]
+    fn on_exception(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
+        let fault = with_ipc_buffer(|buffer| UserException::read(words, buffer));
+        if fault.number == INVALID_OPCODE && self.is_syscall_at(slot, fault.fault_ip) {
+            return self.on_untouched_trap(slot, tid, &fault);
+        }
+        self.kill(slot, &Crime::Exception(fault))
+    }
+
+    fn on_untouched_trap(&mut self, slot: usize, tid: Tid, fault: &UserException) -> Next {
+        /// RIP, RSP, RFLAGS, RAX, RBX, RCX, RDX, RSI, RDI.
+        const REGISTERS: usize = 9;
+        let Some(client) = self.world.client_in(slot) else {
+            return Next::Receive;
+        };
+        let context = match client.tcb().tcb_read_registers(false, REGISTERS) {
+            Ok(context) => context,
+            Err(_) => return self.kill(slot, &Crime::Exception(*fault)),
+        };
+        let saved = Saved {
+            rip: fault.fault_ip + TRAP_BYTES,
+            rsp: fault.sp,
+            rflags: fault.flags,
+        };
+        match self.trap(slot, tid, [context.rax, context.rdi, context.rsi]) {
+            Trap::Resume(result) => {
+                let client = self.world.client_in(slot);
+                if let Some(Err(error)) = client.map(|c| c.continue_at(saved, result)) {
+                    log!("a trap cannot be answered: {error:?}");
+                }
+                Next::Receive
+            }
+            Trap::Block => self.keep_waiting(slot, saved),
+            Trap::Gone => Next::Receive,
+        }
+    }
+
+    fn is_syscall_at(&self, slot: usize, ip: u64) -> bool {
+        let Some(space) = self.world.client_in(slot).map(|client| client.space) else {
+            return false;
+        };
+        let byte_at = |address: u64| {
+            let page = backed_page(&self.world.broker, space, address)?;
+            let mut byte = [0];
+            page.copy_out((address % sel4::GRANULE_SIZE as u64) as usize, &mut byte);
+            Some(byte[0])
+        };
+        SYSCALL_BYTES
+            .iter()
+            .enumerate()
+            .all(|(index, &want)| byte_at(ip.wrapping_add(index as u64)) == Some(want))
+    }
+
+    /// Ends the process in `slot` and says why.
+    #[cold]
+    fn kill(&mut self, slot: usize, crime: &Crime) -> Next {
+        let Some(client) = self.world.client_in(slot) else {
+            return Next::Receive;
+        };
+        let pid = client.pid;
+        report::fault(client, crime);
+        self.server.destroy_process(&mut self.world, pid);
+        self.bury(pid, &Verdict::Killed(crime.word()));
+        Next::Receive
+    }
+
+    /// Takes a dead process's memory and threads back; the end of the first
+    /// process is the end of the machine.
+    fn bury(&mut self, pid: Pid, verdict: &Verdict) {
+        if let Some(mut client) = self.world.dismiss(pid)
+            && let Err(error) = message::preserve(|| client.tear_down(&mut self.world.broker))
+        {
+            log!("pid {} leaves something behind: {error}", pid.raw());
+        }
+        if pid == self.first {
+            end::halt(verdict);
+        }
+    }
+}
+
+/// What becomes of a thread that trapped.
+enum Trap {
+    /// It continues with this in RAX.
+    Resume(u64),
+    /// It waits.
+    Block,
+    /// Its process is gone, or never was.
+    Gone,
+}

@@ -1,0 +1,92 @@
+//! Why a process was killed, in one line that a program can read too.
+
+use core::fmt;
+
+use capos_loader::Denied;
+use sel4::MessageInfo;
+use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
+
+use crate::client::Client;
+use crate::log;
+use crate::world::PageFault;
+
+/// What a process did.
+#[derive(Debug)]
+pub enum Crime {
+    /// An access its address space does not allow, or no memory allows.
+    PageFault(VmFault, PageFault),
+    /// A processor exception.
+    Exception(UserException),
+    /// A `syscall` instruction that was not rewritten.
+    RawSyscall(UnknownSyscall),
+    /// An seL4 call with a capability it does not hold.
+    CapFault(CapFault),
+    /// A message that is no fault: it was forged.
+    Malformed(MessageInfo),
+}
+
+impl Crime {
+    /// The word for it in reports and verdicts.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::PageFault(..) => "page-fault",
+            Self::Exception(_) => "exception",
+            Self::RawSyscall(_) => "syscall",
+            Self::CapFault(_) => "cap-fault",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}
+
+impl fmt::Display for Crime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PageFault(fault, reason) => {
+                let access = match fault.access() {
+                    sel4::fault::Access::Read => "read",
+                    sel4::fault::Access::Write => "write",
+                    sel4::fault::Access::Execute => "exec",
+                };
+                let (addr, ip) = (fault.addr, fault.ip);
+                let reason = because(reason);
+                write!(f, "access={access} addr={addr:#x} reason={reason} ip={ip:#x}")
+            }
+            Self::Exception(fault) => write!(
+                f,
+                "vector={} error={:#x} ip={:#x}",
+                fault.number, fault.code, fault.fault_ip
+            ),
+            Self::RawSyscall(fault) => write!(
+                f,
+                "number={:#x} reason=raw-syscall ip={:#x}",
+                fault.syscall, fault.fault_ip
+            ),
+            Self::CapFault(fault) => write!(f, "cptr={:#x} ip={:#x}", fault.cptr, fault.ip),
+            Self::Malformed(info) => {
+                write!(f, "label={:#x} length={} ip=0x0", info.label(), info.length())
+            }
+        }
+    }
+}
+
+fn because(reason: &PageFault) -> &'static str {
+    match reason {
+        PageFault::Denied(Denied::Unmapped) => "unmapped",
+        PageFault::Denied(Denied::Reserved) => "reserved",
+        PageFault::Denied(Denied::NotReadable) => "not-readable",
+        PageFault::Denied(Denied::NotWritable) => "not-writable",
+        PageFault::Denied(Denied::NotExecutable) => "not-executable",
+        PageFault::Disagreement => "mapped-already",
+        PageFault::NoMemory(_) => "no-memory",
+    }
+}
+
+/// Writes the report of a killed process.
+pub fn fault(client: &Client, crime: &Crime) {
+    log::line(format_args!(
+        "fault: pid={} program={} type={} {crime}",
+        client.pid.raw(),
+        client.name,
+        crime.word()
+    ));
+}

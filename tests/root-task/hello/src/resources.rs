@@ -1,0 +1,61 @@
+//! Slots and memory for the checks: handed out once, never taken back.
+
+use core::ops::Range;
+
+use sel4::init_thread::slot;
+use sel4::{AbsoluteCPtr, BootInfo, CPtr, Cap, CapType, ObjectBlueprint, Result, cap};
+
+/// What the checks create objects from.
+pub struct Resources {
+    slots: Range<usize>,
+    untyped: cap::Untyped,
+}
+
+impl Resources {
+    /// Takes the empty slots and the largest untyped.
+    pub fn new(bootinfo: &BootInfo) -> Self {
+        let (untyped, _) = bootinfo
+            .untypeds()
+            .filter(|(_, desc)| !desc.is_device())
+            .max_by_key(|(_, desc)| desc.size_bits())
+            .expect("the kernel hands out memory");
+        Self {
+            slots: bootinfo.empty(),
+            untyped,
+        }
+    }
+
+    /// An empty slot.
+    pub fn slot(&mut self) -> AbsoluteCPtr {
+        let index = self.slots.next().expect("the initial CNode has room");
+        absolute(CPtr::from_bits(index as u64))
+    }
+
+    /// A new object.
+    pub fn object<T: CapType>(&mut self, blueprint: ObjectBlueprint) -> Result<Cap<T>> {
+        let untyped = self.untyped;
+        self.object_from(untyped, blueprint)
+    }
+
+    /// A new object from a particular untyped.
+    pub fn object_from<T: CapType>(
+        &mut self,
+        untyped: cap::Untyped,
+        blueprint: ObjectBlueprint,
+    ) -> Result<Cap<T>> {
+        let slot = self.slot();
+        let index = slot.path().bits();
+        untyped.untyped_retype(
+            &blueprint,
+            &slot::CNODE.cap().absolute_cptr_for_self(),
+            index as usize,
+            1,
+        )?;
+        Ok(Cap::from_bits(index))
+    }
+}
+
+/// A slot of the initial CNode as an object of CNode operations.
+pub fn absolute(cptr: CPtr) -> AbsoluteCPtr {
+    slot::CNODE.cap().absolute_cptr(cptr)
+}

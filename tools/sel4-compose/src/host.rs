@@ -1,0 +1,251 @@
+//! Checks and tests that run on this machine, without a guest.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::Command;
+
+use cargo_metadata::MetadataCommand;
+
+use crate::app::{self, Builder};
+use crate::kernel::Prefix;
+use crate::system::{Places, SystemError};
+
+/// How many passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Passed.
+    pub passed: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+impl Tally {
+    /// Counts one result.
+    pub fn count(&mut self, passed: bool) {
+        if passed {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    /// Adds another tally.
+    pub fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Format and lints, of everything; one count per check.
+///
+/// # Errors
+/// [`SystemError`]: a check could not even be prepared.
+pub fn check(places: &Places, prefix: &Prefix) -> Result<Tally, SystemError> {
+    let root = &places.root;
+    let apps = root.join("tests/apps");
+    let builder = Builder::new(root, &places.build);
+    let checks = [
+        ("format", cargo_in(root, &["fmt", "--all", "--check"])),
+        ("format apps", cargo_in(&apps, &["fmt", "--all", "--check"])),
+        (
+            "lint host",
+            cargo_in(root, &["clippy", "--all-targets", "--", "-D", "warnings"]),
+        ),
+        ("lint target", lint_target(places, prefix)),
+        ("lint apps", builder.lint_command()?),
+    ];
+    let mut tally = Tally::default();
+    for (name, mut command) in checks {
+        let passed = command.status().is_ok_and(|status| status.success());
+        println!("check {name} {}", if passed { "ok" } else { "FAILED" });
+        tally.count(passed);
+    }
+    Ok(tally)
+}
+
+/// Unit, integration and documentation tests of the host packages.
+pub fn test(places: &Places) -> Tally {
+    let root = &places.root;
+    let nextest = Command::new("cargo-nextest").arg("--version").output();
+    let mut tally = Tally::default();
+    if nextest.is_ok_and(|output| output.status.success()) {
+        tally.add(run_tests(cargo_in(
+            root,
+            &["nextest", "run", "--no-fail-fast"],
+        )));
+        tally.add(run_tests(cargo_in(
+            root,
+            &["test", "--doc", "--no-fail-fast"],
+        )));
+    } else {
+        tally.add(run_tests(cargo_in(root, &["test", "--no-fail-fast"])));
+    }
+    tally
+}
+
+fn cargo_in(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = app::cargo();
+    command
+        .current_dir(directory)
+        .args(arguments)
+        .env("DOCS_RS", "1");
+    command
+}
+
+/// Lints what only compiles for the target: the members that are not default.
+fn lint_target(places: &Places, prefix: &Prefix) -> Command {
+    let mut command = cargo_in(
+        &places.root,
+        &["clippy", "--release", "--target", app::TARGET],
+    );
+    command
+        .arg("--target-dir")
+        .arg(places.build.join("target"))
+        .env("SEL4_PREFIX", prefix.directory());
+    let metadata = MetadataCommand::new()
+        .current_dir(&places.root)
+        .no_deps()
+        .exec();
+    // If this fails, linting everything fails too, and says why.
+    let packages = metadata.map_or_else(
+        |_| Vec::new(),
+        |metadata| {
+            let target_only = metadata
+                .workspace_members
+                .iter()
+                .filter(|member| !metadata.workspace_default_members.contains(member));
+            target_only
+                .map(|member| metadata[member].name.to_string())
+                .collect()
+        },
+    );
+    command.args(packages.iter().flat_map(|package| ["-p", package]));
+    command.args(["--", "-D", "warnings"]);
+    command
+}
+
+/// Runs a test command, shows its output as it comes, and reads the numbers
+/// from it. A run that fails without naming a failed test counts as one.
+fn run_tests(mut command: Command) -> Tally {
+    command.env("CARGO_TERM_COLOR", "never");
+    let (passed, output) = match run_shown(&mut command) {
+        Ok(result) => result,
+        Err(error) => {
+            eprintln!("cannot run the tests: {error}");
+            (false, String::new())
+        }
+    };
+    let mut tally = read_tally(&output);
+    if !passed && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    tally
+}
+
+/// Runs `command`; returns whether it succeeded, and all that it printed.
+fn run_shown(command: &mut Command) -> io::Result<(bool, String)> {
+    let (reader, writer) = io::pipe()?;
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    // The command holds the writing ends; the reader would wait for them.
+    command.stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::null());
+    let mut output = String::new();
+    for line in BufReader::new(reader).lines() {
+        let line = line?;
+        writeln!(io::stderr(), "{line}")?;
+        output.push_str(&line);
+        output.push('\n');
+    }
+    Ok((child.wait()?.success(), output))
+}
+
+/// Reads the closing lines of `cargo test` and `cargo nextest run`.
+fn read_tally(output: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in output.lines() {
+        let results = line
+            .strip_prefix("test result: ")
+            .or_else(|| line.split_once(" tests run: ").map(|(_, results)| results))
+            .or_else(|| line.split_once(" test run: ").map(|(_, results)| results));
+        for part in results.into_iter().flat_map(|r| r.split([',', ';', '.'])) {
+            match count_of(part) {
+                Some((count, "passed")) => tally.passed += count,
+                Some((count, "failed" | "exec failed" | "timed out")) => tally.failed += count,
+                _ => {}
+            }
+        }
+    }
+    tally
+}
+
+/// Reads `3 passed`, also with a remark: `3 passed (1 slow)`.
+fn count_of(part: &str) -> Option<(u64, &str)> {
+    let (count, rest) = part.trim().split_once(' ')?;
+    let word = rest.split(" (").next().unwrap_or(rest);
+    Some((count.parse().ok()?, word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_cargo_test_are_added_up() {
+        let output = "test result: ok. 17 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+                      noise\n\
+                      test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured\n";
+        assert_eq!(
+            read_tally(output),
+            Tally {
+                passed: 19,
+                failed: 3
+            }
+        );
+    }
+
+    #[test]
+    fn results_of_nextest_are_read() {
+        let output = "     Summary [   0.5s] 40 tests run: 36 passed (1 slow), 2 failed, \
+                      1 timed out, 1 exec failed, 4 skipped\n";
+        assert_eq!(
+            read_tally(output),
+            Tally {
+                passed: 36,
+                failed: 4
+            }
+        );
+        let single = "     Summary [   0.5s] 1 test run: 1 passed, 0 skipped\n";
+        assert_eq!(
+            read_tally(single),
+            Tally {
+                passed: 1,
+                failed: 0
+            }
+        );
+    }
+
+    #[test]
+    fn a_run_that_dies_counts_as_a_failure() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo could not compile; exit 101"]);
+        assert_eq!(
+            run_tests(command),
+            Tally {
+                passed: 0,
+                failed: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_command_that_is_missing_counts_as_a_failure() {
+        let command = Command::new("no-such-program-anywhere");
+        assert_eq!(
+            run_tests(command),
+            Tally {
+                passed: 0,
+                failed: 1
+            }
+        );
+    }
+}

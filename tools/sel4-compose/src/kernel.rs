@@ -1,0 +1,225 @@
+//! The installed seL4 prefix: where it is, whether it is usable, and what its
+//! configuration says.
+//!
+//! Every prefix has the layout an seL4 build installs; nothing here depends on
+//! which kernel version made it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use object::{Architecture, Object};
+use serde_json::{Map, Value};
+
+/// Files a prefix must have, relative to it.
+const REQUIRED_FILES: [&str; 6] = [
+    KERNEL_FILE,
+    CONFIG_FILE,
+    "libsel4/include/interfaces/object-api.xml",
+    "libsel4/include/interfaces/object-api-arch.xml",
+    "libsel4/include/interfaces/object-api-sel4-arch.xml",
+    "libsel4/include/api/syscall.xml",
+];
+const KERNEL_FILE: &str = "bin/kernel.elf";
+const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
+/// What `SEL4_ARCH` of the configuration must say.
+const SEL4_ARCH: &str = "x86_64";
+/// Root CNode size when the configuration does not tell (seL4's default).
+const ROOT_CNODE_SIZE_BITS_DEFAULT: u64 = 12;
+
+/// Builds a bundled kernel; prints the prefix.
+const KERNEL_SCRIPT: &str = "tools/setup/kernel.sh";
+
+/// Why a prefix cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PrefixError {
+    /// Not a directory.
+    #[error(
+        "seL4 prefix {0} does not exist; set SEL4_PREFIX to an installed seL4, or unset it to build the bundled one"
+    )]
+    Missing(PathBuf),
+    /// A file the layout promises is not there.
+    #[error(
+        "seL4 prefix {prefix} has no {file}; it must be the install directory of an seL4 build"
+    )]
+    MissingFile {
+        /// The prefix.
+        prefix: PathBuf,
+        /// The file, relative to it.
+        file: &'static str,
+    },
+    /// A file cannot be read or understood.
+    #[error("{file} of the seL4 prefix cannot be used: {reason}")]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Built for something else.
+    #[error("seL4 prefix {prefix} is for {found}; only {SEL4_ARCH} is supported")]
+    Architecture {
+        /// The prefix.
+        prefix: PathBuf,
+        /// What it is for.
+        found: String,
+    },
+    /// The bundled kernel could not be built; the script's messages were shown.
+    #[error("the bundled seL4 kernel `{0}` could not be built (see the messages above)")]
+    Bundled(String),
+    /// The multiboot conversion failed.
+    #[error("cannot make a bootable kernel with objcopy (Debian package binutils): {0}")]
+    Convert(String),
+}
+
+/// Builds the bundled kernel in configuration `name` below `build` unless it is
+/// there and current, and opens its prefix.
+///
+/// # Errors
+/// [`PrefixError`]
+pub fn bundled(root: &Path, build: &Path, name: &str) -> Result<Prefix, PrefixError> {
+    let failed = || PrefixError::Bundled(name.into());
+    let output = Command::new("sh")
+        .arg(root.join(KERNEL_SCRIPT))
+        .arg(name)
+        .arg(build)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|_| failed())?;
+    if !output.status.success() {
+        return Err(failed());
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    Prefix::open(Path::new(printed.trim_end()))
+}
+
+/// A usable prefix.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    directory: PathBuf,
+    config: Map<String, Value>,
+}
+
+impl Prefix {
+    /// Opens and checks the prefix at `directory`.
+    ///
+    /// # Errors
+    /// [`PrefixError`] names the first thing that is wrong.
+    pub fn open(directory: &Path) -> Result<Self, PrefixError> {
+        if !directory.is_dir() {
+            return Err(PrefixError::Missing(directory.into()));
+        }
+        let prefix = directory.canonicalize().unwrap_or(directory.into());
+        let missing = REQUIRED_FILES.iter().find(|f| !prefix.join(f).is_file());
+        if let Some(&file) = missing {
+            return Err(PrefixError::MissingFile { prefix, file });
+        }
+        check_kernel(&prefix)?;
+        let config = read_config(&prefix)?;
+        let found = config.get("SEL4_ARCH").and_then(Value::as_str);
+        match found {
+            Some(SEL4_ARCH) | None => Ok(Self {
+                directory: prefix,
+                config,
+            }),
+            Some(other) => Err(PrefixError::Architecture {
+                found: other.into(),
+                prefix,
+            }),
+        }
+    }
+
+    /// Absolute path of the prefix.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The kernel as built, with symbols.
+    pub fn kernel(&self) -> PathBuf {
+        self.directory.join(KERNEL_FILE)
+    }
+
+    /// Whether applications enter through a rewritten gate: true unless the
+    /// kernel itself is entered with `sysenter`, where an application's
+    /// `syscall` is an ordinary exception and the program stays as built.
+    pub fn needs_gate(&self) -> bool {
+        !self.enabled("SYSENTER")
+    }
+
+    /// Number of processors the kernel can use.
+    pub fn node_count(&self) -> u64 {
+        self.number("MAX_NUM_NODES").unwrap_or(1)
+    }
+
+    /// Pages root task and boot archive may take: half of the root CNode's
+    /// slots, each page of an initial image takes one.
+    pub fn image_pages_max(&self) -> u64 {
+        let bits = self
+            .number("ROOT_CNODE_SIZE_BITS")
+            .unwrap_or(ROOT_CNODE_SIZE_BITS_DEFAULT);
+        1u64.checked_shl(bits.saturating_sub(1) as u32)
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Writes the 32-bit form a multiboot loader takes.
+    ///
+    /// # Errors
+    /// [`PrefixError::Convert`]
+    pub fn write_multiboot(&self, output: &Path) -> Result<(), PrefixError> {
+        let convert = |reason: String| PrefixError::Convert(reason);
+        let result = Command::new("objcopy")
+            .args(["-O", "elf32-i386"])
+            .arg(self.kernel())
+            .arg(output)
+            .output()
+            .map_err(|error| convert(error.to_string()))?;
+        if result.status.success() {
+            return Ok(());
+        }
+        Err(convert(
+            String::from_utf8_lossy(&result.stderr).trim().into(),
+        ))
+    }
+
+    fn enabled(&self, option: &str) -> bool {
+        match self.config.get(option) {
+            Some(Value::Bool(value)) => *value,
+            Some(Value::String(text)) => matches!(text.as_str(), "1" | "y" | "ON" | "true"),
+            _ => false,
+        }
+    }
+
+    fn number(&self, option: &str) -> Option<u64> {
+        match self.config.get(option)? {
+            Value::String(text) => text.parse().ok(),
+            value => value.as_u64(),
+        }
+    }
+}
+
+fn check_kernel(prefix: &Path) -> Result<(), PrefixError> {
+    let path = prefix.join(KERNEL_FILE);
+    let unreadable = |reason: String| PrefixError::Unreadable {
+        file: path.clone(),
+        reason,
+    };
+    let bytes = fs::read(&path).map_err(|error| unreadable(error.to_string()))?;
+    let file = object::File::parse(&*bytes).map_err(|error| unreadable(error.to_string()))?;
+    match file.architecture() {
+        Architecture::X86_64 => Ok(()),
+        other => Err(PrefixError::Architecture {
+            prefix: prefix.into(),
+            found: format!("{other:?}"),
+        }),
+    }
+}
+
+fn read_config(prefix: &Path) -> Result<Map<String, Value>, PrefixError> {
+    let path = prefix.join(CONFIG_FILE);
+    let unreadable = |reason: String| PrefixError::Unreadable {
+        file: path.clone(),
+        reason,
+    };
+    let text = fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
+}

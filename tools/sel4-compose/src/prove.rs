@@ -1,0 +1,225 @@
+//! Runs scenarios and reports each as `proof NAME ok` or `proof NAME FAILED`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::app::SMOKE;
+use crate::host::Tally;
+use crate::image::{self, PROGRAM_DIRECTORY};
+use crate::kernel::{self, Prefix, PrefixError};
+use crate::qemu::{Outcome, Output};
+use crate::report;
+use crate::scenario::Scenario;
+use crate::symbols::{Symbols, is_fault};
+use crate::system::{self, Places, Plan, System, SystemError};
+
+/// How many bytes of a digest are shown.
+const DIGEST_BYTES_SHOWN: usize = 8;
+
+/// Runs scenarios in one repository.
+pub struct Prover<'a> {
+    places: &'a Places,
+    qemu: PathBuf,
+    /// An installed seL4 that stands in for every bundled one.
+    installed: Option<Prefix>,
+    /// A root task that is built already.
+    root_task: Option<PathBuf>,
+    /// Prefix and root task of the last kernel; a root task is overwritten by
+    /// the next one, so only the last is good.
+    current: Option<(String, Prefix, PathBuf)>,
+}
+
+/// A scenario that was run.
+struct Proof {
+    complaints: Vec<String>,
+    remarks: Vec<String>,
+    outcome: Option<Outcome>,
+    faults: Vec<String>,
+}
+
+impl<'a> Prover<'a> {
+    /// A prover that runs guests with `qemu`, all of them on `installed` if
+    /// there is one, under `root_task` if there is one.
+    pub fn new(
+        places: &'a Places,
+        qemu: PathBuf,
+        installed: Option<Prefix>,
+        root_task: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            places,
+            qemu,
+            installed,
+            root_task,
+            current: None,
+        }
+    }
+
+    /// Runs `scenarios` one after the other and prints the results.
+    pub fn run(&mut self, scenarios: &[Scenario]) -> Tally {
+        let mut tally = Tally::default();
+        for scenario in scenarios {
+            if self.does_not_apply(scenario) {
+                println!(
+                    "proof {} skipped (needs KERNEL={})",
+                    scenario.name, scenario.kernel
+                );
+                continue;
+            }
+            let proof = self.prove(scenario).unwrap_or_else(|error| Proof {
+                complaints: vec![error],
+                remarks: Vec::new(),
+                outcome: None,
+                faults: Vec::new(),
+            });
+            print(scenario, &proof);
+            tally.count(proof.complaints.is_empty());
+        }
+        tally
+    }
+
+    /// On an installed kernel, a proof about programs that stay unchanged says
+    /// something only if that kernel leaves them so.
+    fn does_not_apply(&self, scenario: &Scenario) -> bool {
+        let installed = self.installed.as_ref();
+        installed.is_some_and(|prefix| scenario.unchanged && prefix.needs_gate())
+    }
+
+    fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {
+        let system = self.prepare(scenario)?;
+        let symbols = Symbols::of(&system.app.elf);
+        let mut faults = Vec::new();
+        let timeout = Duration::from_secs(scenario.timeout);
+        let outcome = system
+            .machine
+            .run(Some(timeout), &mut |output| {
+                if let Output::Log(line) = output
+                    && is_fault(line)
+                {
+                    faults.push(line.to_owned());
+                    let places = symbols.iter().flat_map(|symbols| symbols.explain(line));
+                    faults.extend(places.map(|place| format!("  in {place}")));
+                }
+            })
+            .map_err(|error| error.to_string())?;
+        let mut complaints = scenario.complaints(&outcome);
+        let mut remarks = scenario.lines_to_show(&outcome);
+        if scenario.unchanged {
+            match unchanged(&system) {
+                Ok(remark) => remarks.push(remark),
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+        Ok(Proof {
+            complaints,
+            remarks,
+            outcome: Some(outcome),
+            faults,
+        })
+    }
+
+    fn prepare(&mut self, scenario: &Scenario) -> Result<System, String> {
+        let grants = image::parse_grants(&scenario.caps).map_err(|error| error.to_string())?;
+        let app = match scenario.app.as_str() {
+            SMOKE => SMOKE.to_owned(),
+            path => self.places.root.join(path).display().to_string(),
+        };
+        let plan = |root_task| Plan {
+            app,
+            binary: None,
+            grants,
+            root_task: Some(root_task),
+            qemu: self.qemu.clone(),
+            icount: scenario.icount,
+            quiet: true,
+        };
+        let (_, prefix, root_task) = match self.current.take() {
+            Some(current) if current.0 == scenario.kernel => self.current.insert(current),
+            _ => {
+                let made = self
+                    .make_kernel(&scenario.kernel)
+                    .map_err(|e| e.to_string())?;
+                self.current.insert(made)
+            }
+        };
+        system::prepare(self.places, prefix, &plan(root_task.clone()))
+            .map_err(|error| error.to_string())
+    }
+
+    fn make_kernel(&self, name: &str) -> Result<(String, Prefix, PathBuf), SystemError> {
+        let prefix = match &self.installed {
+            Some(prefix) => prefix.clone(),
+            None => bundled(self.places, name)?,
+        };
+        let root_task = match &self.root_task {
+            Some(path) => path.clone(),
+            None => system::build_root_task(self.places, &prefix)?,
+        };
+        Ok((name.into(), prefix, root_task))
+    }
+}
+
+fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {
+    kernel::bundled(&places.root, &places.build, name)
+}
+
+/// Whether the archive of the image that ran holds the built program.
+fn unchanged(system: &System) -> Result<String, String> {
+    let digest = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
+    let read = |path: &Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
+    let image = read(&system.machine.image)?;
+    let name = format!("{PROGRAM_DIRECTORY}/{}", system.app.name);
+    let packed = image::find_entry(&image, &name).ok_or(format!("the image has no {name}"))?;
+    let (built, packed) = (digest(&read(&system.app.elf)?), digest(packed));
+    if built != packed {
+        return Err(format!(
+            "the program in the image is not the built one: sha256 {} against {}",
+            hexadecimal(&packed),
+            hexadecimal(&built)
+        ));
+    }
+    let start = hexadecimal(&built[..DIGEST_BYTES_SHOWN]);
+    Ok(format!("program unchanged, sha256 {start}..."))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn print(scenario: &Scenario, proof: &Proof) {
+    if proof.complaints.is_empty() {
+        println!("proof {} ok", scenario.name);
+        for remark in &proof.remarks {
+            println!("    {remark}");
+        }
+        return;
+    }
+    println!("proof {} FAILED ({})", scenario.name, scenario.proves);
+    for complaint in &proof.complaints {
+        println!("    {complaint}");
+    }
+    let last = proof.outcome.as_ref().map(report::last_lines);
+    for line in proof.faults.iter().chain(last.iter().flatten()) {
+        println!("    {line}");
+    }
+}
+
+/// Those of `scenarios` that `names` asks for; all if it asks for none.
+///
+/// # Errors
+/// The first name there is no scenario for.
+pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario>, String> {
+    let known: BTreeMap<&str, &Scenario> = scenarios.iter().map(|s| (s.name.as_str(), s)).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains_key(name.as_str())) {
+        let all: Vec<&str> = known.into_keys().collect();
+        return Err(format!(
+            "there is no scenario `{unknown}`; there are {}",
+            all.join(", ")
+        ));
+    }
+    let wanted = |scenario: &Scenario| names.is_empty() || names.contains(&scenario.name);
+    Ok(scenarios.into_iter().filter(wanted).collect())
+}

@@ -1,0 +1,241 @@
+//! Guest scenarios: what to run, and what proves that it went well.
+//!
+//! A scenario is a TOML file of `tests/qemu`; its name is the file's. It passes
+//! only if the guest's verdict is the expected one, so that silence fails. The
+//! single exception, `verdict = "timeout"`, is for programs that must be ended
+//! from outside, and should be paired with console output that proves that they
+//! ran.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::qemu::{End, Outcome};
+
+/// A scenario file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// It, or the directory, cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a scenario; the text gives line and column.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+}
+
+/// One scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// File name without suffix.
+    #[serde(skip)]
+    pub name: String,
+    /// What a pass shows, in one sentence.
+    pub proves: String,
+    /// Application: an ELF file or package directory relative to the
+    /// repository, or `capos-rt-smoke`.
+    pub app: String,
+    /// Capabilities, as `CAPS=` takes them.
+    #[serde(default)]
+    pub caps: String,
+    /// Kernel configuration.
+    #[serde(default = "default_kernel")]
+    pub kernel: String,
+    /// Count time in instructions.
+    #[serde(default)]
+    pub icount: bool,
+    /// Seconds before the machine is stopped.
+    #[serde(default = "default_timeout")]
+    pub timeout: u64,
+    /// Texts the console must show, in this order.
+    #[serde(default)]
+    pub console: Vec<String>,
+    /// Texts the console must not show.
+    #[serde(default)]
+    pub forbidden: Vec<String>,
+    /// Texts the root task's log must show, in this order.
+    #[serde(default)]
+    pub log: Vec<String>,
+    /// `exit N`, `killed WORD` or `timeout`.
+    #[serde(deserialize_with = "deserialize_verdict")]
+    pub verdict: End,
+    /// Repeat console lines that begin so below the result.
+    pub show: Option<String>,
+    /// The program in the boot archive must be the built file, to the byte.
+    #[serde(default)]
+    pub unchanged: bool,
+}
+
+fn default_kernel() -> String {
+    "release".into()
+}
+
+fn default_timeout() -> u64 {
+    60
+}
+
+fn deserialize_verdict<'de, D: serde::Deserializer<'de>>(from: D) -> Result<End, D::Error> {
+    let text = String::deserialize(from)?;
+    let verdict = match text.split_once(' ') {
+        None if text == "timeout" => Some(End::TimedOut),
+        Some(("exit", code)) => code.parse().ok().map(End::Exit),
+        Some(("killed", word)) => Some(End::Killed(word.into())),
+        _ => None,
+    };
+    verdict.ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "verdict `{text}` is none of `exit N`, `killed WORD`, `timeout`"
+        ))
+    })
+}
+
+/// Reads all scenarios of `directory`: by kernel, then by name.
+///
+/// # Errors
+/// [`ScenarioError`]: the first file that is not a scenario.
+pub fn read_all(directory: &Path) -> Result<Vec<Scenario>, ScenarioError> {
+    let read_error = |path: &Path, source| ScenarioError::Read {
+        path: path.into(),
+        source,
+    };
+    let entries = fs::read_dir(directory).map_err(|e| read_error(directory, e))?;
+    let mut scenarios = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| read_error(directory, e))?.path();
+        if path.extension().is_some_and(|suffix| suffix == "toml") {
+            let text = fs::read_to_string(&path).map_err(|e| read_error(&path, e))?;
+            scenarios.push(parse(&path, &text)?);
+        }
+    }
+    scenarios.sort_by(|a, b| (&a.kernel, &a.name).cmp(&(&b.kernel, &b.name)));
+    Ok(scenarios)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
+    let mut scenario: Scenario = toml::from_str(text).map_err(|error| ScenarioError::Parse {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
+    scenario.name = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into();
+    Ok(scenario)
+}
+
+impl Scenario {
+    /// What is wrong with `outcome`; empty if the scenario passed.
+    pub fn complaints(&self, outcome: &Outcome) -> Vec<String> {
+        let console = String::from_utf8_lossy(&outcome.console);
+        let log = outcome.log.join("\n");
+        let mut complaints = Vec::new();
+        if outcome.end != self.verdict {
+            complaints.push(format!(
+                "ended as {:?}, not {:?}",
+                outcome.end, self.verdict
+            ));
+        }
+        let missing = first_missing(&console, &self.console);
+        complaints.extend(missing.map(|text| format!("the console lacks `{text}`")));
+        let missing = first_missing(&log, &self.log);
+        complaints.extend(missing.map(|text| format!("the log lacks `{text}`")));
+        let shown = self.forbidden.iter().filter(|text| console.contains(*text));
+        complaints.extend(shown.map(|text| format!("the console shows `{text}`")));
+        complaints
+    }
+
+    /// The console lines to repeat below the result.
+    pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
+        let Some(start) = &self.show else {
+            return Vec::new();
+        };
+        String::from_utf8_lossy(&outcome.console)
+            .lines()
+            .filter(|line| line.starts_with(start.as_str()))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// The first of `texts` that does not appear behind the ones before it.
+fn first_missing<'a>(output: &str, texts: &'a [String]) -> Option<&'a String> {
+    let mut rest = output;
+    texts.iter().find(|text| match rest.find(text.as_str()) {
+        Some(at) => {
+            rest = &rest[at + text.len()..];
+            false
+        }
+        None => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(text: &str) -> Result<Scenario, ScenarioError> {
+        parse(Path::new("tests/qemu/sample.toml"), text)
+    }
+
+    fn sample() -> Scenario {
+        scenario(
+            "proves = 'x'\napp = 'a'\nverdict = 'exit 0'\n\
+             console = ['one', 'two']\nforbidden = ['three']\nlog = ['up']\n",
+        )
+        .unwrap()
+    }
+
+    fn outcome(end: End, console: &str) -> Outcome {
+        Outcome {
+            end,
+            console: console.into(),
+            log: vec!["root-task: up".into()],
+            complaints: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_expected_output_and_verdict_pass() {
+        let good = outcome(End::Exit(0), "one\ntwo\n");
+        assert_eq!(sample().complaints(&good), Vec::<String>::new());
+        assert_eq!(sample().name, "sample");
+    }
+
+    #[test]
+    fn right_output_without_a_verdict_fails() {
+        for end in [End::TimedOut, End::Vanished("0".into()), End::Exit(1)] {
+            let bad = outcome(end, "one\ntwo\n");
+            assert_eq!(sample().complaints(&bad).len(), 1);
+        }
+    }
+
+    #[test]
+    fn missing_disordered_and_forbidden_output_fails() {
+        for console in ["one\n", "two\none\n", "one\ntwo\nthree\n"] {
+            let bad = outcome(End::Exit(0), console);
+            assert_eq!(sample().complaints(&bad).len(), 1, "{console}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_and_a_strange_verdict_are_refused() {
+        let common = "proves = 'x'\napp = 'a'\n";
+        let unknown = scenario(&format!("{common}verdict = 'exit 0'\nconsol = []\n"));
+        assert!(unknown.unwrap_err().to_string().contains("consol"));
+        let strange = scenario(&format!("{common}verdict = 'fine'\n"));
+        assert!(strange.unwrap_err().to_string().contains("`fine`"));
+        assert!(scenario(common).is_err(), "a verdict is required");
+    }
+}

@@ -1,0 +1,299 @@
+//! From options to a machine that is ready to run: finds the prefix, builds
+//! root task and application, packs the image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::app::{self, App, AppError, Builder};
+use crate::gate::{self, GateError};
+use crate::image::{self, Grant, ImageError, MANIFEST_ENTRY, PROGRAM_DIRECTORY};
+use crate::kernel::{Prefix, PrefixError};
+use crate::qemu::{self, Machine};
+
+/// Guest memory in MiB.
+const MEMORY_MIB: u32 = 512;
+/// The root task's package and program.
+const ROOT_TASK: &str = "root-task";
+/// A program of this name cannot be in a manifest: capOS reserves it.
+const RESERVED_NAME: &str = capos_config::manifest::RESERVED_INIT_BINARY_NAME;
+
+/// Why there is no machine to run.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// See [`PrefixError`].
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    /// See [`AppError`].
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// See [`ImageError`].
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The gate packer refused a program.
+    #[error("program `{name}`: {source}")]
+    Gate {
+        /// The program.
+        name: String,
+        /// Its reason.
+        source: GateError,
+    },
+    /// Cargo could not build the root task; its messages were shown.
+    #[error("the root task could not be built (see cargo's messages above)")]
+    RootTask,
+    /// Counting instructions works with one processor only.
+    #[error(
+        "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
+    )]
+    IcountProcessors,
+    /// Not inside the repository.
+    #[error("run this inside the repository: no directory above {0} holds tools/sel4-compose")]
+    NoRepository(PathBuf),
+    /// A file could not be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What to put together.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Application: see [`Builder::resolve`].
+    pub app: String,
+    /// Which program of a package with several.
+    pub binary: Option<String>,
+    /// Capabilities of the application.
+    pub grants: Vec<Grant>,
+    /// A root task that is built already.
+    pub root_task: Option<PathBuf>,
+    /// The emulator.
+    pub qemu: PathBuf,
+    /// See [`Machine::icount`].
+    pub icount: bool,
+    /// Let Cargo show warnings and errors only.
+    pub quiet: bool,
+}
+
+/// A packed system. Its files go when it does.
+#[derive(Debug)]
+pub struct System {
+    /// The machine, not started.
+    pub machine: Machine,
+    /// The application, with symbols.
+    pub app: App,
+    /// The root task, with symbols.
+    pub root_task: PathBuf,
+    /// The kernel, with symbols.
+    pub kernel: PathBuf,
+    /// What the packer did, as a sentence.
+    pub summary: String,
+    _files: RunDirectory,
+}
+
+/// A directory for the files of one run, named after this process and removed
+/// when dropped. What processes that were killed left behind goes when the next
+/// one is created.
+#[derive(Debug)]
+struct RunDirectory(PathBuf);
+
+impl RunDirectory {
+    fn create(build: &Path) -> Result<Self, SystemError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let parent = build.join("run");
+        fs::create_dir_all(&parent).map_err(|e| file_error(&parent, &e))?;
+        remove_abandoned(&parent);
+        let (process, run) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let directory = parent.join(format!("{process}-{run}"));
+        fs::create_dir(&directory).map_err(|e| file_error(&directory, &e))?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        // Only disk space is lost if this fails.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes directories of processes that no longer run.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.split_once('-'));
+        let abandoned = process.is_some_and(|(id, _)| !Path::new("/proc").join(id).exists());
+        if abandoned {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The repository.
+    pub root: PathBuf,
+    /// Everything made goes here.
+    pub build: PathBuf,
+}
+
+impl Places {
+    /// Finds the repository around the current directory.
+    ///
+    /// # Errors
+    /// [`SystemError::NoRepository`]
+    pub fn find() -> Result<Self, SystemError> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let root = here
+            .ancestors()
+            .find(|directory| directory.join("tools/sel4-compose").is_dir())
+            .ok_or_else(|| SystemError::NoRepository(here.clone()))?;
+        Ok(Self {
+            build: root.join("build"),
+            root: root.into(),
+        })
+    }
+}
+
+/// Builds and packs what `plan` asks for on the kernel in `prefix`.
+///
+/// # Errors
+/// [`SystemError`]
+pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, SystemError> {
+    if plan.icount && prefix.node_count() > 1 {
+        return Err(SystemError::IcountProcessors);
+    }
+    let builder = Builder::new(&places.root, &places.build).quiet(plan.quiet);
+    let mut app = builder.resolve(&plan.app, plan.binary.as_deref())?;
+    if app.name == RESERVED_NAME {
+        app.name = format!("{RESERVED_NAME}-program");
+    }
+    let root_task = match &plan.root_task {
+        Some(path) => path.clone(),
+        None => build_root_task(places, prefix)?,
+    };
+    let (packed_program, summary) = pack_program(&app, prefix)?;
+    let archive = boot_archive(&app.name, &packed_program, &plan.grants)?;
+    let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
+    let files = RunDirectory::create(&places.build)?;
+    let machine = Machine {
+        program: plan.qemu.clone(),
+        kernel: files.0.join("kernel.elf32"),
+        image: files.0.join("image.elf"),
+        memory_mib: MEMORY_MIB,
+        processors: prefix.node_count(),
+        icount: plan.icount,
+        debugger_port: None,
+    };
+    prefix.write_multiboot(&machine.kernel)?;
+    fs::write(&machine.image, image).map_err(|e| file_error(&machine.image, &e))?;
+    Ok(System {
+        machine,
+        app,
+        root_task,
+        kernel: prefix.kernel(),
+        summary,
+        _files: files,
+    })
+}
+
+/// The program as it goes into the archive, and what was done to it. Without a
+/// gate it stays as built, to the byte.
+fn pack_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), SystemError> {
+    let mut program = read(&app.elf)?;
+    image::check_program(&app.name, &program)?;
+    if !prefix.needs_gate() {
+        return Ok((program, format!("{}: unchanged", app.name)));
+    }
+    let report = gate::rewrite(&mut program).map_err(|source| SystemError::Gate {
+        name: app.name.clone(),
+        source,
+    })?;
+    let program = image::strip(&program).map_err(|reason| ImageError::Program {
+        name: app.name.clone(),
+        reason,
+    })?;
+    let summary = format!(
+        "{}: {} system call sites rewritten, {} look-alikes left alone",
+        app.name,
+        report.sites.len(),
+        report.kept.len()
+    );
+    Ok((program, summary))
+}
+
+fn boot_archive(name: &str, program: &[u8], grants: &[Grant]) -> Result<Vec<u8>, ImageError> {
+    let manifest = image::manifest(name, &[name], grants)?;
+    Ok(image::archive(&[
+        (MANIFEST_ENTRY.into(), &manifest),
+        (format!("{PROGRAM_DIRECTORY}/{name}"), program),
+    ]))
+}
+
+/// Builds the root task for the kernel in `prefix`. The file stays until the
+/// next call with another prefix.
+///
+/// # Errors
+/// [`SystemError::RootTask`]
+pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
+    let target_directory = places.build.join("target");
+    let status = app::cargo()
+        .current_dir(&places.root)
+        .args([
+            "build",
+            "--release",
+            "--target",
+            app::TARGET,
+            "-p",
+            ROOT_TASK,
+        ])
+        .arg("--target-dir")
+        .arg(&target_directory)
+        .env("SEL4_PREFIX", prefix.directory())
+        .env("DOCS_RS", "1")
+        .status()
+        .map_err(|error| file_error(Path::new("cargo"), &error))?;
+    if !status.success() {
+        return Err(SystemError::RootTask);
+    }
+    Ok(target_directory
+        .join(app::TARGET)
+        .join("release")
+        .join(ROOT_TASK))
+}
+
+/// The command that attaches a debugger to a machine waiting on `port`, as one
+/// would type it. The symbols of kernel, root task and application are loaded
+/// together; which address space an address belongs to, the debugger cannot
+/// know.
+pub fn debugger_command(system: &System, port: u16) -> String {
+    let symbols = |file: &Path| format!("-ex 'add-symbol-file {}'", file.display());
+    [
+        "gdb -ex 'set confirm off'".to_owned(),
+        symbols(&system.kernel),
+        symbols(&system.root_task),
+        symbols(&system.app.elf),
+        format!("-ex 'target remote 127.0.0.1:{port}'"),
+    ]
+    .join(" ")
+}
+
+/// The emulator named by the caller, or the usual one.
+pub fn emulator(named: Option<PathBuf>) -> PathBuf {
+    named.unwrap_or_else(|| qemu::QEMU.into())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SystemError> {
+    fs::read(path).map_err(|e| file_error(path, &e))
+}
+
+fn file_error(path: &Path, error: &std::io::Error) -> SystemError {
+    SystemError::File {
+        path: path.into(),
+        reason: error.to_string(),
+    }
+}
