@@ -9,15 +9,21 @@
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
-use sel4::BootInfoPtr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use sel4::init_thread::{slot, suspend_self};
+use sel4::{BootInfoPtr, CPtr, Cap, IoPortAuthority};
 use sel4_root_task::{
-    CrashReport, EmergencyConsole, WATCH_UNTYPED_BITS, set_panic_hook, watch_faults,
+    CrashReport, EmergencyConsole, WATCH_SLOTS, WATCH_UNTYPED_BITS, set_panic_hook, watch_faults,
 };
 
 /// QEMU's `isa-debug-exit` device.
 const EXIT_PORT: u16 = 0x501;
 const EXIT_VALUE: u16 = 1;
+
+/// Slots of the ports that the last words need.
+static CONSOLE: AtomicU64 = AtomicU64::new(0);
+static EXIT: AtomicU64 = AtomicU64::new(0);
 
 /// Has panics and faults reported.
 ///
@@ -29,7 +35,24 @@ pub fn prepare(bootinfo: &BootInfoPtr) {
         .untypeds()
         .find(|(_, desc)| !desc.is_device() && desc.size_bits() >= WATCH_UNTYPED_BITS)
         .expect("the kernel hands out memory");
-    watch_faults(bootinfo, untyped, bootinfo.empty(), Some(on_fault)).expect("memory suffices");
+    let mut slots = bootinfo.empty();
+    let console = slots.next().expect("there are slots");
+    issue(EmergencyConsole::COM1, EmergencyConsole::COM1 + 7, console);
+    CONSOLE.store(console as u64, Ordering::Relaxed);
+    let exit = slots.next().expect("there are slots");
+    issue(EXIT_PORT, EXIT_PORT + 1, exit);
+    EXIT.store(exit as u64, Ordering::Relaxed);
+    assert!(slots.len() >= WATCH_SLOTS, "there are slots");
+    watch_faults(bootinfo, untyped, slots, Some(on_fault)).expect("memory suffices");
+}
+
+fn issue(first: u16, last: u16, slot: usize) {
+    let dst = slot::CNODE
+        .cap()
+        .absolute_cptr(CPtr::from_bits(slot as u64));
+    IoPortAuthority::of_init_thread()
+        .issue(first, last, &dst)
+        .expect("ports can be issued");
 }
 
 /// Says that the crime had no consequences.
@@ -50,10 +73,10 @@ fn on_fault(crash: &CrashReport) {
 }
 
 fn end(last_words: fmt::Arguments<'_>) -> ! {
-    let ports = slot::IO_PORT.cap();
-    let mut console = EmergencyConsole::new(ports, EmergencyConsole::COM1);
+    let ports = |slot: &AtomicU64| Cap::from_bits(slot.load(Ordering::Relaxed));
+    let mut console = EmergencyConsole::new(ports(&CONSOLE), EmergencyConsole::COM1);
     // There is nobody left to tell that these failed.
     let _ = writeln!(console, "{last_words}");
-    let _ = ports.ioport_out16(EXIT_PORT, EXIT_VALUE);
+    let _ = ports(&EXIT).ioport_out16(EXIT_PORT, EXIT_VALUE);
     suspend_self()
 }
