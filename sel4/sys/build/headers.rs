@@ -252,7 +252,9 @@ impl Headers {
                 );
             }
         }
-        if self.has("seL4_CapData_Guard_new") {
+        // Later kernels keep a function of the name `seL4_CapData_Guard_new`
+        // for old programs, but not the type.
+        if self.has("seL4_CapData_Guard_get_GuardSize") {
             questions.ask(
                 "constant seL4_CapData_Guard_EMPTY",
                 "seL4_CapData_Guard_new(0, 0).words[0]",
