@@ -7,6 +7,7 @@
 //! What a method gets is checked before it runs: the params range is readable,
 //! the result range is writable, both are within the process's limits.
 
+pub(crate) mod capability_manager;
 pub(crate) mod console;
 pub(crate) mod timer;
 
