@@ -29,7 +29,10 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ManifestCount(count) => {
-                write!(f, "{count} entries named {MANIFEST} in the boot archive, want 1")
+                write!(
+                    f,
+                    "{count} entries named {MANIFEST} in the boot archive, want 1"
+                )
             }
             Self::Manifest(error) => write!(f, "{MANIFEST}: {error}"),
             Self::NoProgram => write!(f, "the first program is not under {PROGRAMS}"),

@@ -183,9 +183,7 @@ fn open_timer(broker: &mut Broker, clock: &mut Clock) -> Result<TimerIrq, BootEr
     };
     let handler = broker.request_irq(pin, Trigger::Edge)?;
     handler.irq_handler_set_notification(badged)?;
-    init_thread::slot::TCB
-        .cap()
-        .tcb_bind_notification(plain)?;
+    init_thread::slot::TCB.cap().tcb_bind_notification(plain)?;
     handler.irq_handler_ack()?;
     Ok(TimerIrq {
         handler,
@@ -232,7 +230,11 @@ fn start_first(
 fn space_of(plan: &LoadPlan) -> ring_server_core::AddressSpace {
     let mut space = ring_server_core::AddressSpace::new();
     for r in capos_loader::AddressMap::for_program(plan, true).regions() {
-        let access = if r.protection.write { ring_server_core::Access::ReadWrite } else { ring_server_core::Access::Read };
+        let access = if r.protection.write {
+            ring_server_core::Access::ReadWrite
+        } else {
+            ring_server_core::Access::Read
+        };
         let _ = space.map(r.start, r.end - r.start, access);
     }
     space

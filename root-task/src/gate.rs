@@ -12,7 +12,8 @@
 use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, Tid};
 use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
-    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer, with_ipc_buffer_mut,
+    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
+    with_ipc_buffer_mut,
 };
 
 use crate::client::{Saved, backed_page, split_badge};
@@ -139,12 +140,10 @@ impl Gate {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
             Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
             Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
-            Ok(FaultKind::CapFault) => {
-                match Fault::decode(info, words) {
-                    Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
-                    _ => Next::Receive,
-                }
-            }
+            Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
+                Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
+                _ => Next::Receive,
+            },
             _ => self.kill(slot, &Crime::Malformed(info)),
         }
     }

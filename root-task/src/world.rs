@@ -93,9 +93,14 @@ impl World {
                 if self.broker.page(space, page.address).is_some() {
                     return Err(PageFault::Disagreement);
                 }
-                new_page(&mut self.broker, space, page.address, rights(page.protection))
-                    .map(drop)
-                    .map_err(PageFault::NoMemory)
+                new_page(
+                    &mut self.broker,
+                    space,
+                    page.address,
+                    rights(page.protection),
+                )
+                .map(drop)
+                .map_err(PageFault::NoMemory)
             }
         }
     }

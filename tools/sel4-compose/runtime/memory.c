@@ -1,6 +1,6 @@
 /*
- * Memory functions for capOS applications. The compiler emits calls to them;
- * an application is linked without a C library, so they come from here.
+ * What the compiler expects a capOS application to be linked with, and no C
+ * library is there to supply: memory functions, and two names of unwinding.
  *
  * Words of eight bytes move through memcpy of a constant size, which the
  * compiler turns into one unaligned load or store. Built freestanding and
@@ -100,4 +100,19 @@ size strlen(const char *text)
 	while (text[length])
 		length++;
 	return length;
+}
+
+/*
+ * The prebuilt library crates were compiled for unwinding. An application
+ * aborts on panic, so what they call to unwind is never reached.
+ */
+void _Unwind_Resume(void *exception)
+{
+	(void)exception;
+	__builtin_trap();
+}
+
+void rust_eh_personality(void)
+{
+	__builtin_trap();
 }
