@@ -13,7 +13,7 @@ const FIRST_VALUE: usize = 1001;
 
 /// `marshalling.rs`: the calls through our functions, as a table.
 pub fn rust(facts: &Facts, interfaces: &Interfaces) -> String {
-    let mut out = String::from("pub const CALLS: &[(&str, fn(*mut seL4_IPCBuffer))] = &[\n");
+    let mut out = String::from("pub const CALLS: &[Call] = &[\n");
     for method in present(facts, interfaces) {
         let name = c_name(method);
         let mut arguments = vec!["ipc".to_owned(), FIRST_VALUE.to_string()];

@@ -17,6 +17,9 @@ use crate::generated::*;
 use crate::syscalls::Received;
 use crate::{get_mr, message_label, message_length};
 
+/// A function's name and a call of it.
+type Call = (&'static str, fn(*mut seL4_IPCBuffer));
+
 include!(concat!(env!("OUT_DIR"), "/marshalling.rs"));
 
 #[derive(Default)]
