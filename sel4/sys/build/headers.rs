@@ -14,9 +14,9 @@ use std::{env, fs};
 
 use crate::{Failure, interfaces::Interfaces, prefix::Prefix};
 
-/// Both kernel families' headers; the assertion macro is disarmed because the
+/// Includes both kernel families' headers; the assertion macro is disarmed because the
 /// questions pass values that the accessors would object to.
-const PREAMBLE: &str = "\
+pub const PREAMBLE: &str = "\
 #include <sel4/macros.h>
 #include <sel4/debug_assert.h>
 #undef seL4_DebugAssert
