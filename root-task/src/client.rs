@@ -17,6 +17,7 @@
 //!   [`Client::resume`]; no reply is owed to it.
 
 use alloc::string::String;
+use core::fmt;
 
 use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
@@ -298,6 +299,18 @@ pub enum BuildError {
     Broker(BrokerError),
     /// The kernel refused to set the thread up.
     Kernel(sel4::Error),
+    /// Nothing was prepared.
+    NotPrepared,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(error) => write!(f, "{error}"),
+            Self::Kernel(error) => write!(f, "seL4: {error:?}"),
+            Self::NotPrepared => f.write_str("nothing was prepared"),
+        }
+    }
 }
 
 impl From<BrokerError> for BuildError {

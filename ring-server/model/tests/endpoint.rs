@@ -867,7 +867,7 @@ fn refused_grants_leave_nothing_behind() {
         "a name that is longer than thirty-two bytes",
         KernelCapSource::Console,
     );
-    let unsupported = Grant::kernel("x", KernelCapSource::ProcessSpawner);
+    let unsupported = Grant::kernel("x", KernelCapSource::NetworkManager);
     for last in [parked, long, unsupported, moving] {
         let refused = pair
             .system
