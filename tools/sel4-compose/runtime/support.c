@@ -1,7 +1,7 @@
 /*
- * What the compiler expects a capOS application to be linked with, and no C
- * library is there to supply: memory functions, and two names of unwinding.
+ * What a capOS application is linked with in place of a C library.
  *
+ * Memory functions: the compiler emits calls to them.
  * Words of eight bytes move through memcpy of a constant size, which the
  * compiler turns into one unaligned load or store. Built freestanding and
  * without loop idiom recognition, so that no loop becomes a call to itself.
@@ -103,16 +103,16 @@ size strlen(const char *text)
 }
 
 /*
- * The prebuilt library crates were compiled for unwinding. An application
- * aborts on panic, so what they call to unwind is never reached.
+ * Unwinding: the prebuilt library crates refer to it. Applications abort on
+ * panic, so it is never reached; a runtime that brings its own wins.
  */
-void _Unwind_Resume(void *exception)
+__attribute__((weak, noreturn)) void _Unwind_Resume(void *exception)
 {
 	(void)exception;
 	__builtin_trap();
 }
 
-void rust_eh_personality(void)
+__attribute__((weak, noreturn)) void rust_eh_personality(void)
 {
 	__builtin_trap();
 }
