@@ -34,7 +34,7 @@ use alloc::vec::Vec;
 use crate::bitmap::RunBitmap;
 use crate::error::BrokerError;
 use crate::operation::{
-    Cache, Kernel, Object, ObjectKind, Operation, RETYPE_FAN_OUT_LIMIT, Rights, Slot,
+    Cache, Kernel, Level, Object, ObjectKind, Operation, RETYPE_FAN_OUT_LIMIT, Rights, Slot,
 };
 use crate::store::Store;
 use crate::untyped::Block;
@@ -129,6 +129,27 @@ impl Window {
     /// Address of a page of the window.
     pub const fn address(&self, page: u32) -> u64 {
         self.base + page as u64 * PAGE_BYTES
+    }
+
+    /// Makes the tables that `count` pages from `first` need, so that mapping
+    /// there takes nothing more.
+    ///
+    /// # Errors
+    /// Those of the page tables. Tables made before the failure stay.
+    pub fn prepare(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        first: u32,
+        count: u32,
+    ) -> Result<(), BrokerError> {
+        let last = self.address(first + count - 1);
+        let mut vaddr = self.address(first);
+        while vaddr <= last {
+            self.tables.ensure(kernel, store, self.space, vaddr)?;
+            vaddr = Level::PageTable.base(vaddr) + (1 << Level::PageTable.span_bits());
+        }
+        Ok(())
     }
 
     /// Maps a frame capability at a page of the window.
@@ -508,7 +529,8 @@ impl FramePool {
         let at = self.vacancy()?;
         let count = 1 << (size_bits - PAGE_BITS);
         let first_page = self.window.take(count)?;
-        let made = make_frames(kernel, store, size_bits, count);
+        let tables = self.window.prepare(kernel, store, first_page, count);
+        let made = tables.and_then(|()| make_frames(kernel, store, size_bits, count));
         let made = made.inspect_err(|_| self.window.give_back(first_page, count))?;
         let mut free = Bits::default();
         (0..count).for_each(|index| put(&mut free, index, true));

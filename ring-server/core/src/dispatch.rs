@@ -92,6 +92,8 @@ impl<M: Machine> Server<M> {
             Object::EndpointOwner(index) | Object::EndpointClient(index) => {
                 self.call_endpoint(machine, caller, sqe, &hold, index)
             }
+            Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
+            Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
             _ => self.call_kernel(machine, caller, sqe, object),
         }
     }
@@ -144,15 +146,18 @@ impl<M: Machine> Server<M> {
         let result = match object {
             Object::Console => kernel::console::call(&mut context),
             Object::Timer => kernel::timer::call(&mut context),
+            Object::BootPackage => kernel::boot_package::call(&mut context),
             Object::CapabilityManager(_) if managed.is_some() && other.is_none() => {
                 Err(Exception::disconnected("process ended").into())
             }
             Object::CapabilityManager(_) => {
                 kernel::capability_manager::call(&mut context, &mut self.objects, other)
             }
-            Object::ParkSpace | Object::EndpointOwner(_) | Object::EndpointClient(_) => {
-                Err(Exception::unimplemented().into())
-            }
+            Object::ParkSpace
+            | Object::ProcessSpawner
+            | Object::ProcessHandle(_)
+            | Object::EndpointOwner(_)
+            | Object::EndpointClient(_) => Err(Exception::unimplemented().into()),
         };
         finish(context, result)
     }

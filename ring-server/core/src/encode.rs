@@ -91,6 +91,24 @@ impl<'a> Emitter<'a> {
         self.set_word(pointer, list_pointer(pointer, at, shape))
     }
 
+    /// Appends `bytes` as data and points field `index` at it.
+    pub fn set_bytes_field(
+        &mut self,
+        place: Placed,
+        index: usize,
+        bytes: &[u8],
+    ) -> Result<(), NoRoom> {
+        let at = self.append(bytes.len().div_ceil(WORD_BYTES))?;
+        self.set_bytes_at(at, bytes)?;
+        let pointer = place.pointers + index;
+        let shape = LIST_OF_BYTES | (bytes.len() as u64) << 3;
+        self.set_word(pointer, list_pointer(pointer, at, shape))
+    }
+
+    fn set_bytes_at(&mut self, word: usize, bytes: &[u8]) -> Result<(), NoRoom> {
+        self.set_bytes(word * WORD_BYTES, bytes)
+    }
+
     /// Appends a list of `count` structs and points field `index` at it;
     /// returns where the first struct's tag ends.
     pub fn set_list(

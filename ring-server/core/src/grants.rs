@@ -218,7 +218,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// The first hold on a new object.
-    fn mint_object(&mut self, object: Object) -> Result<Hold, CreateError> {
+    pub(crate) fn mint_object(&mut self, object: Object) -> Result<Hold, CreateError> {
         let id = self.objects.insert(object);
         let id = id.ok_or(CreateError::ObjectsExhausted)?;
         match self.objects.insert_epoch() {
@@ -350,6 +350,23 @@ impl<M: Machine> Server<M> {
         }
     }
 
+    /// A client facet of an endpoint that `owner` holds as `cap`.
+    pub(crate) fn facet_of_owned(&mut self, owner: Pid, cap: CapId) -> Result<Hold, CreateError> {
+        let passing = Passing::Client {
+            interface_id: None,
+            badge: None,
+            disclosure_scope: 0,
+        };
+        let session = self.process(owner).ok_or(CreateError::NoSuchHold)?.session;
+        let limits = Limits::CEILING;
+        let grantee = Grantee {
+            session,
+            limits: &limits,
+        };
+        self.mint_held(grantee, owner, cap, passing)
+            .map(|minted| minted.hold)
+    }
+
     /// The object that facets of an endpoint name, with one more reference.
     fn client_object(&mut self, index: u32) -> Result<ObjectId, CreateError> {
         let endpoint = self.endpoints.table.get_mut(index);
@@ -393,10 +410,14 @@ fn kernel_hold(object: Object, id: ObjectId, epoch: EpochId) -> Hold {
 /// Transfer mode of a kernel object's first hold.
 pub const fn transfer_mode(object: Object) -> TransferMode {
     match object {
-        Object::Console | Object::Timer | Object::EndpointClient(_) => TransferMode::Copy,
-        Object::ParkSpace | Object::CapabilityManager(_) | Object::EndpointOwner(_) => {
-            TransferMode::NonTransferable
+        Object::Console | Object::Timer | Object::BootPackage | Object::EndpointClient(_) => {
+            TransferMode::Copy
         }
+        Object::ParkSpace
+        | Object::ProcessSpawner
+        | Object::ProcessHandle(_)
+        | Object::CapabilityManager(_)
+        | Object::EndpointOwner(_) => TransferMode::NonTransferable,
     }
 }
 

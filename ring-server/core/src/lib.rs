@@ -41,6 +41,7 @@ mod rendezvous;
 mod ring;
 mod server;
 mod session;
+mod spawn;
 mod transfer;
 
 pub use address_space::{Access, AddressSpace, MapError};
@@ -52,7 +53,7 @@ pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, Machine, RingPage, RingWord};
+pub use machine::{AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,
@@ -60,3 +61,4 @@ pub use server::{
 pub use session::{
     BootSecret, SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,
 };
+pub use spawn::{EXIT_FAULT, EXIT_TERMINATED};

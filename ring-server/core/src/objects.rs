@@ -25,6 +25,12 @@ pub enum Object {
     Timer,
     /// Process-local parking authority: `ParkSpace`.
     ParkSpace,
+    /// Starting processes: `ProcessSpawner`.
+    ProcessSpawner,
+    /// The boot manifest: `BootPackage`.
+    BootPackage,
+    /// One process's end: `ProcessHandle`.
+    ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
     CapabilityManager(Pid),
     /// The receiving side of a call queue: raw `Endpoint`.
@@ -51,6 +57,8 @@ impl Object {
             KernelCapSource::Console => Ok(Self::Console),
             KernelCapSource::Timer => Ok(Self::Timer),
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
+            KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
+            KernelCapSource::BootPackage => Ok(Self::BootPackage),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -61,6 +69,9 @@ impl Object {
             Self::Console => capos_config::CONSOLE_INTERFACE_ID,
             Self::Timer => capos_config::TIMER_INTERFACE_ID,
             Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
+            Self::ProcessSpawner => capos_config::PROCESS_SPAWNER_INTERFACE_ID,
+            Self::BootPackage => capos_config::BOOT_PACKAGE_INTERFACE_ID,
+            Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
         }
@@ -72,6 +83,9 @@ impl Object {
             Self::Console => "console",
             Self::Timer => "timer",
             Self::ParkSpace => "park_space",
+            Self::ProcessSpawner => "process_spawner",
+            Self::BootPackage => "boot_package",
+            Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",

@@ -48,6 +48,8 @@ pub(crate) struct Process<R> {
     /// Params bytes of this process's calls that wait at endpoints.
     pub(crate) call_bytes: u32,
     pub(crate) limiter: Limiter,
+    /// Record of the handle on this process, if there is one.
+    pub(crate) handle: Option<u32>,
 }
 
 impl<R: RingPage> Process<R> {
@@ -77,6 +79,7 @@ impl<R: RingPage> Process<R> {
             session,
             call_bytes: 0,
             limiter: Limiter::new(),
+            handle: None,
         }
     }
 

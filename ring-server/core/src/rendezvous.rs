@@ -647,7 +647,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// Posts the completion of something that waited, and resumes its waiter.
-    fn complete_caller(&mut self, machine: &mut M, thread: ThreadRef, cqe: &CapCqe) {
+    pub(crate) fn complete_caller(&mut self, machine: &mut M, thread: ThreadRef, cqe: &CapCqe) {
         if let Some(process) = self.process_mut(thread.pid) {
             process.complete_outstanding(cqe);
             self.wake_if_satisfied(machine, thread.pid.slot());
@@ -711,6 +711,7 @@ impl<M: Machine> Server<M> {
             match object {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
+                Object::ProcessHandle(index) => self.close_handle(machine, index),
                 _ => {}
             }
         }
@@ -820,6 +821,7 @@ impl<M: Machine> Server<M> {
                     self.drop_unreachable(index);
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
+                Object::ProcessHandle(index) => self.discard_handle(index),
                 _ => {}
             }
         }

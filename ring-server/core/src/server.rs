@@ -38,6 +38,7 @@ use crate::pool::Pool;
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
 use crate::ring::completion;
 use crate::session::{BootSecret, ReferenceCache, Session, SessionId, SessionInfo};
+use crate::spawn::{self, EXIT_FAULT, Handles};
 
 /// `cap_enter` result: the arguments were refused.
 pub const ENTER_REJECTED: u64 = u64::MAX;
@@ -45,6 +46,15 @@ pub const ENTER_REJECTED: u64 = u64::MAX;
 pub const ENTER_THREAD_OWNED_HEAD: u64 = u64::MAX - 2;
 /// `cap_enter` timeout that never ends.
 pub const WAIT_FOREVER: u64 = u64::MAX;
+
+/// Stateless kernel objects, which exist once.
+const ROOTS: [Object; 5] = [
+    Object::Console,
+    Object::Timer,
+    Object::ParkSpace,
+    Object::ProcessSpawner,
+    Object::BootPackage,
+];
 
 /// Sessions that can be open at one time.
 const SESSIONS_MAX: u32 = 128;
@@ -168,6 +178,7 @@ pub struct Server<M: Machine> {
     /// Objects that lost their last reference and are still to be acted on.
     pub(crate) dead: Vec<Object>,
     pub(crate) next_park: u64,
+    pub(crate) handles: Handles,
     next_pid: Pid,
 }
 
@@ -195,7 +206,7 @@ impl<M: Machine> Server<M> {
     /// dispatch uses is taken here and in [`Server::create_process`].
     pub fn new() -> Self {
         let mut objects = Objects::with_capacity(OBJECTS_MAX);
-        let roots = [Object::Console, Object::Timer, Object::ParkSpace]
+        let roots = ROOTS
             .into_iter()
             .filter_map(|object| Some((object, objects.insert(object)?)))
             .collect();
@@ -212,6 +223,7 @@ impl<M: Machine> Server<M> {
             secret: None,
             dead: Vec::with_capacity(OBJECTS_MAX as usize),
             next_park: 0,
+            handles: spawn::handles(),
             next_pid: Pid::FIRST,
         }
     }
@@ -316,10 +328,15 @@ impl<M: Machine> Server<M> {
         caps.clear(|hold| dead.extend(objects.release(hold.object, hold.epoch)));
     }
 
+    /// Ends a process for a fault. Does nothing if `pid` is not live.
+    pub fn destroy_process(&mut self, machine: &mut M, pid: Pid) {
+        self.end_process(machine, pid, EXIT_FAULT);
+    }
+
     /// Ends a process: its waits are cancelled, its capabilities released,
     /// callers it was serving answered, its number never reused. Does nothing
     /// if `pid` is not live.
-    pub fn destroy_process(&mut self, machine: &mut M, pid: Pid) {
+    pub(crate) fn end_process(&mut self, machine: &mut M, pid: Pid, code: i64) {
         if self.process(pid).is_none() {
             return;
         }
@@ -330,13 +347,16 @@ impl<M: Machine> Server<M> {
         let Some(mut process) = self.processes[slot].take() else {
             return;
         };
+        self.forget_exit_waits(pid);
         self.cancel_process(machine, pid);
+        self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
             session.processes -= 1;
         }
         self.close_unused_session(process.session);
         self.reap(machine);
+        machine.bury(pid, code);
     }
 
     /// Handles the `exit` trap: the process of `thread` ends.
@@ -345,7 +365,7 @@ impl<M: Machine> Server<M> {
     /// process.
     pub fn exit(&mut self, machine: &mut M, pid: Pid, tid: Tid, code: i64) -> Option<i64> {
         self.process(pid)?.thread_index(tid)?;
-        self.destroy_process(machine, pid);
+        self.end_process(machine, pid, code);
         Some(code)
     }
 
@@ -671,6 +691,7 @@ impl<M: Machine> Server<M> {
         self.deadlines.check();
         self.sessions.check();
         self.endpoints.check();
+        self.check_handles();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -706,7 +727,7 @@ impl<M: Machine> Server<M> {
         let recvs = self.endpoints.recvs.iter();
         let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
         let sleeps = process.sleeps.iter().flatten().count();
-        let waiting = sleeps + recvs + calls;
+        let waiting = sleeps + recvs + calls + self.exit_waits(pid);
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
         let parked = process.parks.iter().flatten().count();
         assert_eq!(process.ring.credits() as usize, parked, "R4: credits");
