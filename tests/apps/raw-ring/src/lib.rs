@@ -17,6 +17,7 @@ use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
 
 mod entry;
 pub mod exception;
+pub mod family;
 pub mod loopback;
 mod message;
 pub mod proof;

@@ -140,7 +140,22 @@ pub fn no_params() -> Vec<u8> {
 pub fn run(runtime: &Runtime, name: &str, prove: impl FnOnce(&mut Process) -> Proof) -> i64 {
     let mut process = Process::new(runtime);
     let outcome = prove(&mut process);
-    let line = match &outcome {
+    conclude(&mut process, name, &outcome)
+}
+
+/// As [`run`], for a program that starts others and therefore needs its
+/// runtime.
+pub fn run_parent(
+    mut runtime: Runtime,
+    name: &str,
+    prove: impl FnOnce(&mut Runtime) -> Proof,
+) -> i64 {
+    let outcome = prove(&mut runtime);
+    conclude(&mut Process::new(&runtime), name, &outcome)
+}
+
+fn conclude(process: &mut Process, name: &str, outcome: &Proof) -> i64 {
+    let line = match outcome {
         Ok(()) => alloc::format!("{name}: proved"),
         Err(Failure(text)) => alloc::format!("{name}: FAILED: {text}"),
     };
