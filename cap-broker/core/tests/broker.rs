@@ -695,8 +695,15 @@ fn scarce_slots_leave_no_cached_frame_out_of_reach() {
         let mut machine = Machine::new(&[(0x200_0000, 25)], slots, 4096, BrokerConfig::CHUNK_BITS);
         let Machine { kernel, broker, .. } = &mut machine;
         let frames: Vec<_> = core::iter::from_fn(|| broker.allocate_frame(kernel).ok()).collect();
-        assert_eq!(broker.usage().cached_bytes, 0, "{slots} slots, {} frames", frames.len());
-        frames.iter().for_each(|frame| broker.free_frame(*frame).unwrap());
+        assert_eq!(
+            broker.usage().cached_bytes,
+            0,
+            "{slots} slots, {} frames",
+            frames.len()
+        );
+        frames
+            .iter()
+            .for_each(|frame| broker.free_frame(*frame).unwrap());
         machine.assert_fresh();
     }
 }
