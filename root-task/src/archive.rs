@@ -29,12 +29,24 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ManifestCount(count) => {
-                write!(f, "{count} entries named {MANIFEST} in the boot archive, want 1")
+                write!(
+                    f,
+                    "{count} entries named {MANIFEST} in the boot archive, want 1"
+                )
             }
             Self::Manifest(error) => write!(f, "{MANIFEST}: {error}"),
             Self::NoProgram => write!(f, "the first program is not under {PROGRAMS}"),
         }
     }
+}
+
+/// What the machine offers its processes: programs and the manifest.
+#[derive(Clone, Copy)]
+pub struct Package {
+    /// The programs.
+    pub archive: Archive,
+    /// The manifest's bytes.
+    pub manifest: &'static [u8],
 }
 
 /// A boot archive in memory.
@@ -49,17 +61,24 @@ impl Archive {
         Self { bytes }
     }
 
+    /// The bytes of the manifest.
+    ///
+    /// # Errors
+    /// [`ArchiveError::ManifestCount`].
+    pub fn manifest_bytes(&self) -> Result<&'static [u8], ArchiveError> {
+        let manifests = || self.entries().filter(|(name, _)| *name == MANIFEST);
+        match (manifests().next(), manifests().count()) {
+            (Some((_, bytes)), 1) => Ok(bytes),
+            (_, count) => Err(ArchiveError::ManifestCount(count)),
+        }
+    }
+
     /// Decodes and validates the manifest.
     ///
     /// # Errors
     /// [`ArchiveError`].
     pub fn manifest(&self) -> Result<KernelBootstrapManifest, ArchiveError> {
-        let mut found = self.entries().filter(|(name, _)| *name == MANIFEST);
-        let (Some((_, bytes)), None) = (found.next(), found.next()) else {
-            let count = self.entries().filter(|(name, _)| *name == MANIFEST).count();
-            return Err(ArchiveError::ManifestCount(count));
-        };
-        let words = aligned(bytes);
+        let words = aligned(self.manifest_bytes()?);
         let manifest =
             KernelBootstrapManifest::from_capnp_bytes(capnp::Word::words_to_bytes(&words))
                 .map_err(ArchiveError::Manifest)?;

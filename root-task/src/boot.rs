@@ -7,13 +7,15 @@ use alloc::vec::Vec;
 
 use cap_broker::{Broker, BrokerError, DeviceError, ObjectKind, Pin, PortRange, Trigger};
 use capos_config::manifest::KernelBootstrapManifest;
-use capos_loader::{LoadError, LoadPlan, layout::PAGE_BYTES};
-use ring_server_core::{CAPSET_PAGE_BYTES, CreateError, Grant, Pid, ProcessSpec, Server};
+use capos_loader::layout::PAGE_BYTES;
+use ring_server_core::{
+    CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PrepareError, ProcessSpec, Server,
+};
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 
-use crate::archive::{Archive, ArchiveError};
-use crate::client::{BuildError, Client, Nursery, Program};
+use crate::archive::{Archive, ArchiveError, Package};
 use crate::clock::{Clock, ClockError, HPET_PADDR};
+use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
 use crate::serial::{COM1, COM3, PORT_COUNT, Uart};
 use crate::world::World;
@@ -34,10 +36,12 @@ pub enum BootError {
     NoConsole,
     /// The timer.
     Clock(ClockError),
+    /// No secret can be made.
+    Entropy(NoEntropy),
     /// The boot archive.
     Archive(ArchiveError),
-    /// The first program's file.
-    Program(LoadError),
+    /// The first program; the log has the reason.
+    Program(PrepareError),
     /// The server refused the first process.
     Create(CreateError),
 }
@@ -50,8 +54,9 @@ impl fmt::Display for BootError {
             Self::Kernel(error) => write!(f, "seL4: {error:?}"),
             Self::NoConsole => f.write_str("no UART answers at COM1"),
             Self::Clock(error) => write!(f, "clock: {error:?}"),
+            Self::Entropy(NoEntropy) => f.write_str("the processor has no working RDRAND"),
             Self::Archive(error) => write!(f, "boot archive: {error}"),
-            Self::Program(error) => write!(f, "first program: {error}"),
+            Self::Program(error) => write!(f, "first program: {error:?}"),
             Self::Create(error) => write!(f, "first process: {error:?}"),
         }
     }
@@ -72,18 +77,10 @@ from! {
     DeviceError => Device,
     sel4::Error => Kernel,
     ClockError => Clock,
+    NoEntropy => Entropy,
     ArchiveError => Archive,
-    LoadError => Program,
+    PrepareError => Program,
     CreateError => Create,
-}
-
-impl From<BuildError> for BootError {
-    fn from(error: BuildError) -> Self {
-        match error {
-            BuildError::Broker(error) => Self::Broker(error),
-            BuildError::Kernel(error) => Self::Kernel(error),
-        }
-    }
 }
 
 /// Starts everything up to the point where the first process may run.
@@ -100,15 +97,18 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
     let timer = open_timer(&mut broker, &mut clock)?;
+    let archive = Archive::new(sel4_root_task::boot_archive());
+    let package = Package {
+        archive,
+        manifest: archive.manifest_bytes()?,
+    };
     let mut gate = Gate {
-        world: World::new(broker, clock, console),
-        server: Server::new(),
+        world: World::new(broker, clock, console, package, endpoint),
+        server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
-        first: Pid::FIRST,
     };
-    let archive = Archive::new(sel4_root_task::boot_archive());
-    gate.first = start_first(&mut gate, &archive, &archive.manifest()?)?;
+    start_first(&mut gate, &archive.manifest()?)?;
     Ok(gate)
 }
 
@@ -183,9 +183,7 @@ fn open_timer(broker: &mut Broker, clock: &mut Clock) -> Result<TimerIrq, BootEr
     };
     let handler = broker.request_irq(pin, Trigger::Edge)?;
     handler.irq_handler_set_notification(badged)?;
-    init_thread::slot::TCB
-        .cap()
-        .tcb_bind_notification(plain)?;
+    init_thread::slot::TCB.cap().tcb_bind_notification(plain)?;
     handler.irq_handler_ack()?;
     Ok(TimerIrq {
         handler,
@@ -194,14 +192,8 @@ fn open_timer(broker: &mut Broker, clock: &mut Clock) -> Result<TimerIrq, BootEr
 }
 
 /// Makes and starts the process the manifest calls init.
-fn start_first(
-    gate: &mut Gate,
-    archive: &Archive,
-    manifest: &KernelBootstrapManifest,
-) -> Result<Pid, BootError> {
+fn start_first(gate: &mut Gate, manifest: &KernelBootstrapManifest) -> Result<(), BootError> {
     let name = manifest.init.binary.as_str();
-    let file = archive.program(name)?;
-    let plan = LoadPlan::parse(file)?;
     let grants: Vec<Grant<'_>> = manifest
         .init
         .caps
@@ -211,29 +203,10 @@ fn start_first(
             ..Grant::kernel(&cap.name, cap.source)
         })
         .collect();
-    let broker = &mut gate.world.broker;
-    let nursery = Nursery::new(broker)?;
+    let embryo = gate.world.prepare(name)?;
+    let spec = ProcessSpec::new(embryo.ring, embryo.space).grants(&grants);
     let mut capset = [0; CAPSET_PAGE_BYTES];
-    let spec = ProcessSpec::new(nursery.ring, space_of(&plan)).grants(&grants);
     let pid = gate.server.create_process(spec, &mut capset)?;
-    let program = Program {
-        pid,
-        name,
-        file,
-        plan: &plan,
-    };
-    let client = Client::build(broker, nursery.space, program, &capset, gate.endpoint)?;
-    client.start()?;
-    gate.world.admit(client);
-    log!("pid {} is {name}", pid.raw());
-    Ok(pid)
-}
-
-fn space_of(plan: &LoadPlan) -> ring_server_core::AddressSpace {
-    let mut space = ring_server_core::AddressSpace::new();
-    for r in capos_loader::AddressMap::for_program(plan, true).regions() {
-        let access = if r.protection.write { ring_server_core::Access::ReadWrite } else { ring_server_core::Access::Read };
-        let _ = space.map(r.start, r.end - r.start, access);
-    }
-    space
+    gate.world.set_first(pid);
+    Ok(gate.world.launch(pid, &capset)?)
 }

@@ -17,6 +17,7 @@
 //!   [`Client::resume`]; no reply is owed to it.
 
 use alloc::string::String;
+use core::fmt;
 
 use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
@@ -158,20 +159,19 @@ impl Client {
         self.load_tls(broker, program)?;
         self.make_thread(broker, fault_endpoint)?;
         let entry = program.plan.entry_state(u64::from(self.pid.raw()), true);
-        Ok(self.tcb().tcb_write_all_registers(false, &context(&entry))?)
+        Ok(self
+            .tcb()
+            .tcb_write_all_registers(false, &context(&entry))?)
     }
 
     /// Backs the pages that carry bytes of the file; the rest come on demand.
-    fn load_segments(
-        &self,
-        broker: &mut Broker,
-        program: &Program<'_>,
-    ) -> Result<(), BuildError> {
+    fn load_segments(&self, broker: &mut Broker, program: &Program<'_>) -> Result<(), BuildError> {
         for segment in program.plan.segments() {
             for address in (segment.start..segment.file_end).step_by(PAGE_BYTES as usize) {
                 let page = new_page(broker, self.space, address, rights(segment.protection))?;
                 let content = segment.page_content(address);
-                let bytes = content.and_then(|c| Some((c.offset_in_page, c.bytes.of(program.file)?)));
+                let bytes =
+                    content.and_then(|c| Some((c.offset_in_page, c.bytes.of(program.file)?)));
                 if let Some((offset, bytes)) = bytes {
                     page.copy_in(offset as usize, bytes);
                 }
@@ -299,6 +299,18 @@ pub enum BuildError {
     Broker(BrokerError),
     /// The kernel refused to set the thread up.
     Kernel(sel4::Error),
+    /// Nothing was prepared.
+    NotPrepared,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(error) => write!(f, "{error}"),
+            Self::Kernel(error) => write!(f, "seL4: {error:?}"),
+            Self::NotPrepared => f.write_str("nothing was prepared"),
+        }
+    }
 }
 
 impl From<BrokerError> for BuildError {

@@ -101,7 +101,13 @@ impl Clock {
         hpet.write(reg::CONFIG, config | CONFIG_ENABLE);
         let irq_pin = route_timer0(&mut hpet)?;
         let (tsc_base, scale) = calibrate_tsc(&hpet, tick_period_fs)?;
-        Ok(Self { hpet, tick_period_fs, tsc_base, scale, irq_pin })
+        Ok(Self {
+            hpet,
+            tick_period_fs,
+            tsc_base,
+            scale,
+            irq_pin,
+        })
     }
 
     /// The I/O APIC pin timer 0 raises (edge triggered).
@@ -128,7 +134,8 @@ impl Clock {
         let Some(wait_ns) = deadline_ns.checked_sub(self.now_ns()).filter(|&ns| ns > 0) else {
             return false;
         };
-        let wait_ticks = u128::from(wait_ns) * u128::from(FS_PER_NS) / u128::from(self.tick_period_fs);
+        let wait_ticks =
+            u128::from(wait_ns) * u128::from(FS_PER_NS) / u128::from(self.tick_period_fs);
         // A year away is as good as any later moment: the loop re-arms.
         let wait_ticks = (wait_ticks as u64).clamp(ARM_MARGIN_TICKS, u64::MAX / 4);
         let target = self.hpet.counter().wrapping_add(wait_ticks);
@@ -152,7 +159,10 @@ fn route_timer0(hpet: &mut Hpet) -> Result<u32, ClockError> {
     }
     let pin = pins.trailing_zeros();
     hpet.write(reg::TIMER0_COMPARATOR, u64::MAX);
-    hpet.write(reg::TIMER0_CONFIG, (u64::from(pin) << TIMER_ROUTE_SHIFT) | TIMER_ENABLE);
+    hpet.write(
+        reg::TIMER0_CONFIG,
+        (u64::from(pin) << TIMER_ROUTE_SHIFT) | TIMER_ENABLE,
+    );
     Ok(pin)
 }
 
@@ -173,4 +183,7 @@ fn calibrate_tsc(hpet: &Hpet, tick_period_fs: u64) -> Result<(u64, u64), ClockEr
     Ok((tsc_base, scale as u64))
 }
 
-const _: () = assert!(CALIBRATION_NS * FS_PER_NS < u64::MAX, "calibration fits 64 bits");
+const _: () = assert!(
+    CALIBRATION_NS * FS_PER_NS < u64::MAX,
+    "calibration fits 64 bits"
+);

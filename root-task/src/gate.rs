@@ -12,13 +12,13 @@
 use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, Tid};
 use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
-    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer, with_ipc_buffer_mut,
+    FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
+    with_ipc_buffer_mut,
 };
 
 use crate::client::{Saved, backed_page, split_badge};
 use crate::end::{self, Verdict};
 use crate::log;
-use crate::message;
 use crate::report::{self, Crime};
 use crate::world::World;
 
@@ -79,8 +79,6 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
-    /// The process whose end is the system's.
-    pub first: Pid,
 }
 
 impl Gate {
@@ -139,12 +137,10 @@ impl Gate {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
             Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
             Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
-            Ok(FaultKind::CapFault) => {
-                match Fault::decode(info, words) {
-                    Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
-                    _ => Next::Receive,
-                }
-            }
+            Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
+                Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
+                _ => Next::Receive,
+            },
             _ => self.kill(slot, &Crime::Malformed(info)),
         }
     }
@@ -218,7 +214,7 @@ impl Gate {
     #[cold]
     fn on_exit(&mut self, pid: Pid, tid: Tid, code: i64) {
         self.server.exit(&mut self.world, pid, tid, code);
-        self.bury(pid, &Verdict::Exit(code));
+        self.end_with(pid, &Verdict::Exit(code));
     }
 
     fn on_page_fault(&mut self, slot: usize, words: &Registers) -> Next {
@@ -293,19 +289,13 @@ impl Gate {
         let pid = client.pid;
         report::fault(client, crime);
         self.server.destroy_process(&mut self.world, pid);
-        self.bury(pid, &Verdict::Killed(crime.word()));
+        self.end_with(pid, &Verdict::Killed(crime.word()));
         Next::Receive
     }
 
-    /// Takes a dead process's memory and threads back; the end of the first
-    /// process is the end of the machine.
-    fn bury(&mut self, pid: Pid, verdict: &Verdict) {
-        if let Some(mut client) = self.world.dismiss(pid)
-            && let Err(error) = message::preserve(|| client.tear_down(&mut self.world.broker))
-        {
-            log!("pid {} leaves something behind: {error}", pid.raw());
-        }
-        if pid == self.first {
+    /// The end of the first process is the end of the machine.
+    fn end_with(&self, pid: Pid, verdict: &Verdict) {
+        if self.world.is_first(pid) {
             end::halt(verdict);
         }
     }

@@ -16,6 +16,7 @@ mod boot;
 mod client;
 mod clock;
 mod end;
+mod entropy;
 mod gate;
 mod log;
 mod message;

@@ -49,7 +49,10 @@ impl fmt::Display for Crime {
                 };
                 let (addr, ip) = (fault.addr, fault.ip);
                 let reason = because(reason);
-                write!(f, "access={access} addr={addr:#x} reason={reason} ip={ip:#x}")
+                write!(
+                    f,
+                    "access={access} addr={addr:#x} reason={reason} ip={ip:#x}"
+                )
             }
             Self::Exception(fault) => write!(
                 f,
@@ -63,7 +66,12 @@ impl fmt::Display for Crime {
             ),
             Self::CapFault(fault) => write!(f, "cptr={:#x} ip={:#x}", fault.cptr, fault.ip),
             Self::Malformed(info) => {
-                write!(f, "label={:#x} length={} ip=0x0", info.label(), info.length())
+                write!(
+                    f,
+                    "label={:#x} length={} ip=0x0",
+                    info.label(),
+                    info.length()
+                )
             }
         }
     }
@@ -83,6 +91,9 @@ fn because(reason: &PageFault) -> &'static str {
 
 /// Writes the report of a killed process.
 pub fn fault(client: &Client, crime: &Crime) {
+    if let Crime::PageFault(_, PageFault::NoMemory(shortage)) = crime {
+        log!("pid {}: {shortage}", client.pid.raw());
+    }
     log::line(format_args!(
         "fault: pid={} program={} type={} {crime}",
         client.pid.raw(),

@@ -10,7 +10,9 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use capos_config::ring::{CQ_ENTRIES, CapCqe, CapRingHeader, CapSqe, SQ_ENTRIES, cqe_at_mut, sqe_at};
+use capos_config::ring::{
+    CQ_ENTRIES, CapCqe, CapRingHeader, CapSqe, SQ_ENTRIES, cqe_at_mut, sqe_at,
+};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{RingPage, RingWord};
 
@@ -43,7 +45,11 @@ impl Page {
         assert!(offset <= LENGTH && bytes.len() <= LENGTH - offset);
         // SAFETY: W1, and the assertion keeps the range inside the page; a
         // slice of ours never overlaps the window.
-        unsafe { self.as_ptr().add(offset).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        unsafe {
+            self.as_ptr()
+                .add(offset)
+                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        }
     }
 
     /// Copies bytes from `offset` out.
@@ -53,7 +59,11 @@ impl Page {
     pub fn copy_out(self, offset: usize, out: &mut [u8]) {
         assert!(offset <= LENGTH && out.len() <= LENGTH - offset);
         // SAFETY: as in `copy_in`.
-        unsafe { self.as_ptr().add(offset).copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) }
+        unsafe {
+            self.as_ptr()
+                .add(offset)
+                .copy_to_nonoverlapping(out.as_mut_ptr(), out.len())
+        }
     }
 }
 

@@ -4,11 +4,21 @@
 //! clients, the broker and the devices; the server holds the policy and never
 //! sees a capability.
 
-use cap_broker::{Broker, BrokerError, Rights};
-use capos_loader::{Access, Backing, Denied, FaultVerdict, Page as ClientPage, layout::PAGE_BYTES};
-use ring_server_core::{AccessFault, Machine, PROCESS_SLOTS, Pid, ThreadRef};
+use alloc::string::String;
 
-use crate::client::{Client, backed_page, new_page, rights};
+use cap_broker::{Broker, BrokerError, Rights, SpaceId};
+use capos_loader::{
+    Access, AddressMap, Backing, Denied, FaultVerdict, LoadPlan, Page as ClientPage,
+    layout::PAGE_BYTES,
+};
+use ring_server_core::{
+    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, Embryo, Machine, PROCESS_SLOTS, Pid,
+    PrepareError, ThreadRef,
+};
+use sel4::cap;
+
+use crate::archive::Package;
+use crate::client::{BuildError, Client, Nursery, Program, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::log;
 use crate::message;
@@ -34,30 +44,95 @@ pub struct World {
     pub clock: Clock,
     /// The capOS console.
     pub console: Uart,
+    /// Programs and manifest.
+    package: Package,
+    /// Where faults arrive.
+    endpoint: cap::Endpoint,
+    /// The process whose end is the system's.
+    first: Option<Pid>,
+    prepared: Option<Prepared>,
     clients: [Option<Client>; PROCESS_SLOTS],
 }
 
+/// A process under construction.
+struct Prepared {
+    name: String,
+    file: &'static [u8],
+    plan: LoadPlan,
+    space: SpaceId,
+}
+
 impl World {
-    /// A machine without clients.
-    pub const fn new(broker: Broker, clock: Clock, console: Uart) -> Self {
+    /// A machine without clients. Their faults go to `endpoint`.
+    pub const fn new(
+        broker: Broker,
+        clock: Clock,
+        console: Uart,
+        package: Package,
+        endpoint: cap::Endpoint,
+    ) -> Self {
         Self {
             broker,
             clock,
             console,
+            package,
+            endpoint,
+            first: None,
+            prepared: None,
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
 
-    /// Takes a client in, in the place its number gives it.
-    pub fn admit(&mut self, client: Client) {
-        let slot = client.pid.slot();
-        self.clients[slot] = Some(client);
+    /// Names the process whose end stops the machine.
+    pub fn set_first(&mut self, pid: Pid) {
+        self.first = Some(pid);
     }
 
-    /// Takes a client out, to be torn down.
-    pub fn dismiss(&mut self, pid: Pid) -> Option<Client> {
-        let place = &mut self.clients[pid.slot()];
-        place.take_if(|client| client.pid == pid)
+    /// Whether the system ends with this process.
+    pub fn is_first(&self, pid: Pid) -> bool {
+        self.first == Some(pid)
+    }
+
+    /// Makes an address space with a ring page for a program of the package.
+    fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
+        let file = self
+            .package
+            .archive
+            .program(program)
+            .map_err(|_| PrepareError::NoSuchProgram)?;
+        let plan = LoadPlan::parse(file).map_err(|error| {
+            log!("{program} was refused: {error}");
+            PrepareError::BadProgram
+        })?;
+        let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
+        let space = readable_ranges(&plan);
+        self.prepared = Some(Prepared {
+            name: String::from(program),
+            file,
+            plan,
+            space: nursery.space,
+        });
+        Ok(Embryo {
+            ring: nursery.ring,
+            space,
+        })
+    }
+
+    fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
+        let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
+        let program = Program {
+            pid,
+            name: &prepared.name,
+            file: prepared.file,
+            plan: &prepared.plan,
+        };
+        let broker = &mut self.broker;
+        let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
+        if let Err(error) = client.start() {
+            client.tear_down(broker)?;
+            return Err(error.into());
+        }
+        Ok(client)
     }
 
     /// The client in a process slot, as named by a badge.
@@ -93,9 +168,14 @@ impl World {
                 if self.broker.page(space, page.address).is_some() {
                     return Err(PageFault::Disagreement);
                 }
-                new_page(&mut self.broker, space, page.address, rights(page.protection))
-                    .map(drop)
-                    .map_err(PageFault::NoMemory)
+                new_page(
+                    &mut self.broker,
+                    space,
+                    page.address,
+                    rights(page.protection),
+                )
+                .map(drop)
+                .map_err(PageFault::NoMemory)
             }
         }
     }
@@ -124,6 +204,26 @@ impl World {
         message::preserve(|| new_page(&mut self.broker, space, page.address, rights))
             .map_err(|_| AccessFault)
     }
+}
+
+fn no_memory(error: BrokerError) -> PrepareError {
+    log!("no room for a process: {error}");
+    PrepareError::NoMemory
+}
+
+/// The ranges a process may name as buffers.
+fn readable_ranges(plan: &LoadPlan) -> AddressSpace {
+    let mut space = AddressSpace::new();
+    for region in AddressMap::for_program(plan, true).regions() {
+        let access = if region.protection.write {
+            ring_server_core::Access::ReadWrite
+        } else {
+            ring_server_core::Access::Read
+        };
+        let mapped = space.map(region.start, region.end - region.start, access);
+        debug_assert!(mapped.is_ok(), "regions of a program do not overlap");
+    }
+    space
 }
 
 /// Splits a range of client addresses at page boundaries: address, range in
@@ -175,6 +275,48 @@ impl Machine for World {
             }
         }
         Ok(())
+    }
+
+    fn prepare(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
+        message::preserve(|| self.load(program))
+    }
+
+    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
+        match message::preserve(|| self.build(pid, capset)) {
+            Ok(client) => {
+                log!("pid {} is {}", pid.raw(), client.name);
+                self.clients[pid.slot()] = Some(client);
+                Ok(())
+            }
+            Err(error) => {
+                log!("pid {} cannot be built: {error}", pid.raw());
+                Err(PrepareError::NoMemory)
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        let Some(prepared) = self.prepared.take() else {
+            return;
+        };
+        if let Err(error) = message::preserve(|| self.broker.destroy_space(prepared.space)) {
+            log!("{} leaves something behind: {error}", prepared.name);
+        }
+    }
+
+    fn bury(&mut self, pid: Pid, code: i64) {
+        let place = &mut self.clients[pid.slot()];
+        let Some(mut client) = place.take_if(|client| client.pid == pid) else {
+            return;
+        };
+        log!("pid {} ended: {code}", pid.raw());
+        if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
+            log!("pid {} leaves something behind: {error}", pid.raw());
+        }
+    }
+
+    fn boot_manifest(&self) -> &[u8] {
+        self.package.manifest
     }
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {

@@ -273,10 +273,11 @@ impl CapTable {
     #[inline]
     pub fn lookup(&self, id: CapId, objects: &Objects) -> Result<&Hold, CapError> {
         let hold = self.peek(id)?;
-        if objects.epoch(hold.epoch) != Some(hold.observed_epoch) {
-            return Err(CapError::Revoked);
+        if objects.is_current(hold.epoch, hold.observed_epoch) {
+            Ok(hold)
+        } else {
+            Err(CapError::Revoked)
         }
-        Ok(hold)
     }
 
     /// The hold a claim names, revoked or not.

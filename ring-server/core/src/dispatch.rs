@@ -8,19 +8,21 @@ use capnp::Word;
 use capos_config::ring::{
     CAP_ERR_APPLICATION_EXCEPTION, CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED,
     CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_REQUEST, CAP_ERR_INVALID_RESULT_BUFFER,
-    CAP_ERR_INVOKE_FAILED, CAP_ERR_TRANSFER_NOT_SUPPORTED, CAP_OP_CALL, CAP_OP_CANCEL, CAP_OP_RECV,
-    CAP_OP_RELEASE, CAP_OP_RETURN, CapCqe, CapSqe,
+    CAP_ERR_INVOKE_FAILED, CAP_ERR_TRANSFER_NOT_SUPPORTED, CAP_OP_CALL, CAP_OP_CANCEL, CAP_OP_PARK,
+    CAP_OP_RECV, CAP_OP_RELEASE, CAP_OP_RETURN, CAP_OP_UNPARK, CapCqe, CapSqe,
 };
 
-use crate::cap_table::{CapError, CapId};
+use crate::cap_table::{CapId, CapTable, Hold};
+use crate::endpoint::ResultBuffer;
 use crate::exception::{EXCEPTION_BYTES_MAX, Exception};
-use crate::ids::ThreadRef;
+use crate::ids::{Pid, ThreadRef};
 use crate::kernel::{self, Context, MethodResult, Refusal, Reply};
 use crate::machine::Machine;
 use crate::objects::Object;
 use crate::process::Process;
+use crate::rendezvous::result_of;
 use crate::ring::completion;
-use crate::server::Server;
+use crate::server::{ProcessSlot, Server};
 
 /// Who submitted.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +42,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    fn code(sqe: &CapSqe, code: i32) -> Self {
+    pub(crate) fn code(sqe: &CapSqe, code: i32) -> Self {
         Self::Complete(completion(sqe.user_data, code))
     }
 }
@@ -52,9 +54,11 @@ impl<M: Machine> Server<M> {
         match sqe.opcode {
             CAP_OP_CALL => self.call(machine, caller, sqe),
             CAP_OP_RELEASE => self.release(caller, sqe),
-            CAP_OP_RECV | CAP_OP_RETURN | CAP_OP_CANCEL => {
-                Outcome::code(sqe, CAP_ERR_INVOKE_FAILED)
-            }
+            CAP_OP_RECV => self.recv(machine, caller, sqe),
+            CAP_OP_RETURN => self.ret(machine, caller, sqe),
+            CAP_OP_CANCEL => self.cancel(machine, caller, sqe),
+            CAP_OP_PARK => self.park(machine, caller, sqe),
+            CAP_OP_UNPARK => self.unpark(machine, caller, sqe),
             _ => Outcome::code(sqe, CAP_ERR_INVALID_REQUEST),
         }
     }
@@ -66,7 +70,7 @@ impl<M: Machine> Server<M> {
         };
         match process.caps.remove(CapId::from_raw(sqe.cap_id)) {
             Ok(hold) => {
-                self.objects.release(hold.object, hold.epoch);
+                self.release_hold(hold);
                 Outcome::code(sqe, 0)
             }
             Err(_) => Outcome::code(sqe, CAP_ERR_INVALID_REQUEST),
@@ -75,27 +79,61 @@ impl<M: Machine> Server<M> {
 
     /// CALL: finds the target, checks the buffers, runs the method.
     fn call(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
-        let Some(process) = self.processes[caller.slot].as_deref_mut() else {
-            return Outcome::Pending;
+        let (hold, object, revoked) = match self.call_target(caller, sqe) {
+            Ok(target) => target,
+            Err(code) => return Outcome::code(sqe, code),
         };
-        let id = CapId::from_raw(sqe.cap_id);
-        let (hold, revoked) = match process.caps.lookup(id, &self.objects) {
-            Ok(hold) => (hold, false),
-            Err(CapError::Revoked) => match process.caps.peek(id) {
-                Ok(hold) => (hold, true),
-                Err(_) => return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED),
-            },
-            Err(_) => return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED),
-        };
-        let Some(object) = self.objects.get(hold.object) else {
-            return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED);
-        };
-        if sqe.xfer_cap_count != 0 && !object.is_endpoint() {
-            return Outcome::code(sqe, CAP_ERR_TRANSFER_NOT_SUPPORTED);
-        }
-        if let Err(code) = check_buffers(process, sqe) {
+        if revoked {
+            let exception = Exception::disconnected("capability revoked");
+            let code = self.raise_to(machine, caller.thread.pid, result_of(sqe), exception);
             return Outcome::code(sqe, code);
         }
+        match object {
+            Object::EndpointOwner(index) | Object::EndpointClient(index) => {
+                self.call_endpoint(machine, caller, sqe, &hold, index)
+            }
+            Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
+            Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
+            _ => self.call_kernel(machine, caller, sqe, object),
+        }
+    }
+
+    /// The target of a CALL whose buffers are good, and whether its hold is
+    /// revoked.
+    #[inline]
+    fn call_target(&self, caller: Caller, sqe: &CapSqe) -> Result<(Hold, Object, bool), i32> {
+        let process = self.processes[caller.slot]
+            .as_deref()
+            .ok_or(CAP_ERR_INVOKE_FAILED)?;
+        let hold = process
+            .caps
+            .peek(CapId::from_raw(sqe.cap_id))
+            .map_err(|_| CAP_ERR_INVOKE_FAILED)?;
+        let object = self.objects.get(hold.object).ok_or(CAP_ERR_INVOKE_FAILED)?;
+        if sqe.xfer_cap_count != 0 && !object.is_endpoint() {
+            return Err(CAP_ERR_TRANSFER_NOT_SUPPORTED);
+        }
+        check_buffers(process, sqe)?;
+        let revoked = !self.objects.is_current(hold.epoch, hold.observed_epoch);
+        Ok((*hold, object, revoked))
+    }
+
+    /// CALL to an object this server implements.
+    fn call_kernel(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        object: Object,
+    ) -> Outcome {
+        let managed = match object {
+            Object::CapabilityManager(pid) if pid != caller.thread.pid => Some(pid),
+            _ => None,
+        };
+        let Some((process, other)) = two_processes(&mut *self.processes, caller.slot, managed)
+        else {
+            return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED);
+        };
         let mut context = Context {
             machine,
             process,
@@ -105,25 +143,39 @@ impl<M: Machine> Server<M> {
             reply: Word::words_to_bytes_mut(&mut self.reply),
             sqe,
         };
-        let result = if revoked {
-            Err(Exception::disconnected("capability revoked").into())
-        } else {
-            invoke(object, &mut context)
+        let result = match object {
+            Object::Console => kernel::console::call(&mut context),
+            Object::Timer => kernel::timer::call(&mut context),
+            Object::BootPackage => kernel::boot_package::call(&mut context),
+            Object::CapabilityManager(_) if managed.is_some() && other.is_none() => {
+                Err(Exception::disconnected("process ended").into())
+            }
+            Object::CapabilityManager(_) => {
+                kernel::capability_manager::call(&mut context, &mut self.objects, other)
+            }
+            Object::ParkSpace
+            | Object::ProcessSpawner
+            | Object::ProcessHandle(_)
+            | Object::EndpointOwner(_)
+            | Object::EndpointClient(_) => Err(Exception::unimplemented().into()),
         };
         finish(context, result)
     }
 }
 
-/// Runs the method of a kernel object.
-fn invoke<M: Machine>(object: Object, context: &mut Context<'_, M>) -> MethodResult {
-    match object {
-        Object::Console => kernel::console::call(context),
-        Object::Timer => kernel::timer::call(context),
-        Object::ParkSpace | Object::CapabilityManager(_) => Err(Exception::unimplemented().into()),
-        Object::EndpointOwner(_) | Object::EndpointClient(_) => {
-            Err(Exception::unimplemented().into())
-        }
-    }
+/// The calling process, and the table of another live one.
+#[expect(clippy::type_complexity, reason = "a pair of borrows of one array")]
+fn two_processes<R>(
+    processes: &mut [ProcessSlot<R>],
+    slot: usize,
+    other: Option<Pid>,
+) -> Option<(&mut Process<R>, Option<&CapTable>)> {
+    let Some(pid) = other.filter(|pid| pid.slot() != slot) else {
+        return Some((processes.get_mut(slot)?.as_deref_mut()?, None));
+    };
+    let [caller, managed] = processes.get_disjoint_mut([slot, pid.slot()]).ok()?;
+    let managed = managed.as_deref().filter(|process| process.pid == pid);
+    Some((caller.as_deref_mut()?, managed.map(|process| &process.caps)))
 }
 
 /// Checks the client's ranges and lengths; answers the transport error.
@@ -140,6 +192,7 @@ fn check_buffers<R>(process: &Process<R>, sqe: &CapSqe) -> Result<(), i32> {
 }
 
 /// Turns what a method came to into a completion, writing its result.
+#[inline]
 fn finish<M: Machine>(context: Context<'_, M>, result: MethodResult) -> Outcome {
     let Context {
         machine,
@@ -153,7 +206,7 @@ fn finish<M: Machine>(context: Context<'_, M>, result: MethodResult) -> Outcome 
         Ok(Reply::Bytes(0)) => Outcome::code(sqe, 0),
         Ok(Reply::Bytes(len)) if len > sqe.result_len as usize => {
             let exception = Exception::overloaded("result buffer too small");
-            Outcome::code(sqe, raise(machine, process, sqe, exception))
+            Outcome::code(sqe, raise(machine, process, result_of(sqe), exception))
         }
         Ok(Reply::Bytes(len)) => {
             let written = machine.write(process.pid, sqe.result_addr, &reply[..len]);
@@ -162,28 +215,34 @@ fn finish<M: Machine>(context: Context<'_, M>, result: MethodResult) -> Outcome 
         }
         Err(Refusal::Transport(code)) => Outcome::code(sqe, code),
         Err(Refusal::Exception(exception)) => {
-            Outcome::code(sqe, raise(machine, process, sqe, exception))
+            Outcome::code(sqe, raise(machine, process, result_of(sqe), exception))
         }
     }
 }
 
-/// Writes an exception to the start of the result buffer, whole or not at all;
+/// Writes an exception to the start of a result buffer, whole or not at all;
 /// returns the completion code.
 #[cold]
 pub(crate) fn raise<M: Machine>(
     machine: &mut M,
     process: &Process<M::Ring>,
-    sqe: &CapSqe,
+    result: ResultBuffer,
     exception: Exception,
 ) -> i32 {
     let mut bytes = [0; EXCEPTION_BYTES_MAX];
-    let room = sqe.result_len.min(process.limits.reply_scratch_bytes) as usize;
-    match exception.emit(&mut bytes) {
-        Ok(len) if len <= room => machine
-            .write(process.pid, sqe.result_addr, &bytes[..len])
-            .map_or(CAP_ERR_INVALID_RESULT_BUFFER, |()| {
-                CAP_ERR_APPLICATION_EXCEPTION
-            }),
-        _ => CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED,
+    let room = result.len.min(process.limits.reply_scratch_bytes) as usize;
+    let len = match exception.emit(&mut bytes) {
+        Ok(len) if len <= room => len,
+        _ => return CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED,
+    };
+    let writable = process.space.can_write(result.addr, len as u64);
+    if writable
+        && machine
+            .write(process.pid, result.addr, &bytes[..len])
+            .is_ok()
+    {
+        CAP_ERR_APPLICATION_EXCEPTION
+    } else {
+        CAP_ERR_INVALID_RESULT_BUFFER
     }
 }

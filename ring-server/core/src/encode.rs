@@ -13,6 +13,8 @@ const WORD_BYTES: usize = 8;
 /// Segment table of a one-segment message: count - 1, then its length.
 const SEGMENT_TABLE_WORDS: usize = 1;
 const ROOT_POINTER_WORDS: usize = 1;
+/// A struct without fields lies at its own pointer: offset -1.
+const EMPTY_STRUCT_POINTER: u64 = 0xffff_fffc;
 const LIST_POINTER: u64 = 1;
 const LIST_OF_BYTES: u64 = 2;
 const LIST_OF_COMPOSITES: u64 = 7;
@@ -43,7 +45,13 @@ impl<'a> Emitter<'a> {
         let mut emitter = Self { out, words: 0 };
         emitter.append(SEGMENT_TABLE_WORDS + ROOT_POINTER_WORDS)?;
         let root = emitter.place_struct(size)?;
-        emitter.set_word(SEGMENT_TABLE_WORDS, struct_shape(size))?;
+        let empty = size.data == 0 && size.pointers == 0;
+        let pointer = if empty {
+            EMPTY_STRUCT_POINTER
+        } else {
+            struct_shape(size)
+        };
+        emitter.set_word(SEGMENT_TABLE_WORDS, pointer)?;
         Ok((emitter, root))
     }
 
@@ -81,6 +89,24 @@ impl<'a> Emitter<'a> {
         let pointer = place.pointers + index;
         let shape = LIST_OF_BYTES | (bytes as u64) << 3;
         self.set_word(pointer, list_pointer(pointer, at, shape))
+    }
+
+    /// Appends `bytes` as data and points field `index` at it.
+    pub fn set_bytes_field(
+        &mut self,
+        place: Placed,
+        index: usize,
+        bytes: &[u8],
+    ) -> Result<(), NoRoom> {
+        let at = self.append(bytes.len().div_ceil(WORD_BYTES))?;
+        self.set_bytes_at(at, bytes)?;
+        let pointer = place.pointers + index;
+        let shape = LIST_OF_BYTES | (bytes.len() as u64) << 3;
+        self.set_word(pointer, list_pointer(pointer, at, shape))
+    }
+
+    fn set_bytes_at(&mut self, word: usize, bytes: &[u8]) -> Result<(), NoRoom> {
+        self.set_bytes(word * WORD_BYTES, bytes)
     }
 
     /// Appends a list of `count` structs and points field `index` at it;

@@ -7,6 +7,8 @@
 //! What a method gets is checked before it runs: the params range is readable,
 //! the result range is writable, both are within the process's limits.
 
+pub(crate) mod boot_package;
+pub(crate) mod capability_manager;
 pub(crate) mod console;
 pub(crate) mod timer;
 
@@ -82,6 +84,6 @@ fn message<'a>(
 
 /// Params that are not a message of the method's type.
 #[cold]
-fn malformed(_: capnp::Error) -> Refusal {
+pub(crate) fn malformed(_: capnp::Error) -> Refusal {
     Exception::invalid_argument("malformed params").into()
 }

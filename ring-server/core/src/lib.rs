@@ -19,33 +19,46 @@
 extern crate alloc;
 
 pub mod address_space;
+mod blocks;
 pub mod cap_table;
 pub mod capset;
 mod deadline;
 mod diagnostics;
 mod dispatch;
 pub mod encode;
+mod endpoint;
 mod exception;
+mod grants;
 mod ids;
 mod kernel;
 mod limits;
 mod machine;
 mod objects;
+mod park;
 mod pool;
 mod process;
+mod rendezvous;
 mod ring;
 mod server;
+mod session;
+mod spawn;
+mod transfer;
 
 pub use address_space::{Access, AddressSpace, MapError};
+pub use cap_table::{CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope};
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
 pub use exception::Exception;
+pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, Machine, RingPage, RingWord};
+pub use machine::{AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
-    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, Grant, GrantSource, ProcessSpec,
-    Server, WAIT_FOREVER, transfer_mode,
+    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,
 };
+pub use session::{
+    BootSecret, SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,
+};
+pub use spawn::{EXIT_FAULT, EXIT_TERMINATED};

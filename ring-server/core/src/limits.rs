@@ -15,6 +15,8 @@ pub const SLEEPS_MAX: usize = capos_abi::PROCESS_TIMER_SLEEP_WAITER_LIMIT;
 pub const THREADS_MAX: usize = capos_abi::PROCESS_THREAD_LIMIT;
 /// Capability slots of one process.
 pub const CAP_SLOTS_MAX: usize = capos_abi::PROCESS_CAP_SLOT_LIMIT;
+/// Bytes of params that one process's calls may have waiting at endpoints.
+pub const CALL_SCRATCH_BYTES_MAX: u32 = 256 * 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 

@@ -20,6 +20,8 @@
 use capos_config::ring::{CapCqe, CapRingHeader, CapSqe};
 use core::mem::offset_of;
 
+use crate::address_space::AddressSpace;
+use crate::capset::CAPSET_PAGE_BYTES;
 use crate::diagnostics::Diagnostic;
 use crate::ids::{Pid, ThreadRef};
 
@@ -71,10 +73,68 @@ pub trait RingPage {
     fn write_cqe(&self, slot: u32, cqe: &CapCqe);
 }
 
+/// A process under construction: memory with a program in it, and no thread
+/// that runs.
+///
+/// The machine has at most one: [`Machine::launch`] or [`Machine::discard`]
+/// follows each successful [`Machine::prepare`].
+#[derive(Debug)]
+pub struct Embryo<R> {
+    /// Its ring page, with the ABI's header.
+    pub ring: R,
+    /// Its readable and writable memory.
+    pub space: AddressSpace,
+}
+
+/// Why a program cannot be made a process; nothing is left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrepareError {
+    /// The boot package has no program of that name.
+    NoSuchProgram,
+    /// The program's file breaks a rule of the loader.
+    BadProgram,
+    /// Memory or kernel objects ran out.
+    NoMemory,
+}
+
 /// The machine below the core.
 pub trait Machine {
     /// How this machine reaches a ring page.
     type Ring: RingPage;
+
+    /// Loads a program of the boot package into a new address space. A machine
+    /// without programs has none to offer.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    fn prepare(&mut self, program: &str) -> Result<Embryo<Self::Ring>, PrepareError> {
+        let _ = program;
+        Err(PrepareError::NoSuchProgram)
+    }
+
+    /// Gives the prepared process its number and CapSet page and lets its
+    /// thread run.
+    ///
+    /// # Errors
+    /// [`PrepareError::NoMemory`]; the prepared process is gone then.
+    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
+        let _ = (pid, capset);
+        Err(PrepareError::NoMemory)
+    }
+
+    /// Takes the prepared process apart.
+    fn discard(&mut self) {}
+
+    /// Takes the memory and threads of a process that ended back, if it was
+    /// launched. The server knows it no more.
+    fn bury(&mut self, pid: Pid, code: i64) {
+        let _ = (pid, code);
+    }
+
+    /// The boot manifest, as `BootPackage` shows it.
+    fn boot_manifest(&self) -> &[u8] {
+        &[]
+    }
 
     /// Monotonic time since boot in nanoseconds.
     fn now_ns(&mut self) -> u64;

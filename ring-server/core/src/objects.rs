@@ -25,6 +25,12 @@ pub enum Object {
     Timer,
     /// Process-local parking authority: `ParkSpace`.
     ParkSpace,
+    /// Starting processes: `ProcessSpawner`.
+    ProcessSpawner,
+    /// The boot manifest: `BootPackage`.
+    BootPackage,
+    /// One process's end: `ProcessHandle`.
+    ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
     CapabilityManager(Pid),
     /// The receiving side of a call queue: raw `Endpoint`.
@@ -51,6 +57,8 @@ impl Object {
             KernelCapSource::Console => Ok(Self::Console),
             KernelCapSource::Timer => Ok(Self::Timer),
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
+            KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
+            KernelCapSource::BootPackage => Ok(Self::BootPackage),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -61,6 +69,9 @@ impl Object {
             Self::Console => capos_config::CONSOLE_INTERFACE_ID,
             Self::Timer => capos_config::TIMER_INTERFACE_ID,
             Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
+            Self::ProcessSpawner => capos_config::PROCESS_SPAWNER_INTERFACE_ID,
+            Self::BootPackage => capos_config::BOOT_PACKAGE_INTERFACE_ID,
+            Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
         }
@@ -72,6 +83,9 @@ impl Object {
             Self::Console => "console",
             Self::Timer => "timer",
             Self::ParkSpace => "park_space",
+            Self::ProcessSpawner => "process_spawner",
+            Self::BootPackage => "boot_package",
+            Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",
@@ -90,17 +104,27 @@ struct ObjectEntry {
     references: u32,
 }
 
+/// A revocation switch. A grant made at spawn hangs its own cell below the
+/// granter's, so that revoking reaches everything derived and nothing else.
 #[derive(Clone, Copy, Debug)]
 struct EpochCell {
     value: u64,
     references: u32,
+    /// The cell above, and its value when this one was made.
+    parent: Option<(EpochId, u64)>,
+    /// Number of cells above.
+    depth: u32,
 }
+
+/// Longest chain of grants from grants; a lookup walks at most this far.
+const EPOCH_DEPTH_MAX: u32 = 16;
 
 /// All live objects and epoch cells.
 ///
 /// # Invariants
-/// - **O1** An entry's count is the number of holds and prepared transfers
-///   that name it; an entry with none is removed.
+/// - **O1** An entry's count is the number of holds, prepared transfers and
+///   (for cells) cells below that name it; an entry with none is removed.
+/// - **O2** A chain of cells ends after at most `EPOCH_DEPTH_MAX` steps.
 #[derive(Clone, Debug)]
 pub struct Objects {
     objects: Pool<ObjectEntry>,
@@ -128,11 +152,30 @@ impl Objects {
 
     /// Makes a fresh epoch cell with one reference.
     pub(crate) fn insert_epoch(&mut self) -> Option<EpochId> {
-        let (value, references) = (0, 1);
-        self.epochs
-            .insert(EpochCell { value, references })
-            .map(EpochId)
-            .ok()
+        self.insert_cell(None, 0)
+    }
+
+    /// Makes a cell that is revoked with `parent`, with one reference.
+    pub(crate) fn insert_epoch_below(&mut self, parent: EpochId, observed: u64) -> Option<EpochId> {
+        let depth = self.epochs.get(parent.0)?.depth + 1;
+        if depth > EPOCH_DEPTH_MAX {
+            return None;
+        }
+        let cell = self.insert_cell(Some((parent, observed)), depth)?;
+        if let Some(above) = self.epochs.get_mut(parent.0) {
+            above.references += 1;
+        }
+        Some(cell)
+    }
+
+    fn insert_cell(&mut self, parent: Option<(EpochId, u64)>, depth: u32) -> Option<EpochId> {
+        let cell = EpochCell {
+            value: 0,
+            references: 1,
+            parent,
+            depth,
+        };
+        self.epochs.insert(cell).map(EpochId).ok()
     }
 
     /// The object, if it is live.
@@ -141,8 +184,20 @@ impl Objects {
         self.objects.get(id.0).map(|entry| entry.object)
     }
 
-    /// The present value of an epoch cell; revoked holds differ from it.
+    /// Whether a hold that observed `value` is not revoked.
     #[inline]
+    pub(crate) fn is_current(&self, id: EpochId, value: u64) -> bool {
+        let mut link = Some((id, value));
+        while let Some((id, observed)) = link {
+            match self.epochs.get(id.0) {
+                Some(cell) if cell.value == observed => link = cell.parent,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// The present value of a cell.
     pub(crate) fn epoch(&self, id: EpochId) -> Option<u64> {
         self.epochs.get(id.0).map(|cell| cell.value)
     }
@@ -178,12 +233,17 @@ impl Objects {
         self.release_object(object)
     }
 
-    /// Drops a reference to a cell.
+    /// Drops a reference to a cell, and to those above that this frees.
     pub(crate) fn release_epoch(&mut self, epoch: EpochId) {
-        if let Some(cell) = self.epochs.get_mut(epoch.0) {
+        let mut link = Some(epoch);
+        while let Some(id) = link.take() {
+            let Some(cell) = self.epochs.get_mut(id.0) else {
+                return;
+            };
             cell.references -= 1;
             if cell.references == 0 {
-                self.epochs.remove(epoch.0);
+                link = cell.parent.map(|(above, _)| above);
+                self.epochs.remove(id.0);
             }
         }
     }
@@ -198,23 +258,13 @@ impl Objects {
         self.objects.remove(object.0).map(|entry| entry.object)
     }
 
-    /// Number of references to an object.
-    pub(crate) fn references(&self, object: ObjectId) -> u32 {
-        self.objects
-            .get(object.0)
-            .map_or(0, |entry| entry.references)
-    }
-
-    /// Number of references to an epoch cell.
-    pub(crate) fn epoch_references(&self, epoch: EpochId) -> u32 {
-        self.epochs.get(epoch.0).map_or(0, |cell| cell.references)
-    }
-
-    /// Total references to objects and to cells, for conservation checks.
+    /// Total references from outside the store to objects and to cells, for
+    /// conservation checks.
     pub(crate) fn total_references(&self) -> (u64, u64) {
         let objects = self.objects.iter().map(|(_, e)| u64::from(e.references));
         let epochs = self.epochs.iter().map(|(_, c)| u64::from(c.references));
-        (objects.sum(), epochs.sum())
+        let below = self.epochs.iter().filter(|(_, c)| c.parent.is_some());
+        (objects.sum(), epochs.sum::<u64>() - below.count() as u64)
     }
 
     /// Asserts the local part of O1: no entry without references.
@@ -229,5 +279,12 @@ impl Objects {
             self.epochs.iter().all(|(_, cell)| cell.references > 0),
             "O1: unreferenced epoch cell"
         );
+        for (_, cell) in self.epochs.iter() {
+            assert!(cell.depth <= EPOCH_DEPTH_MAX, "O2: chain too long");
+            if let Some((above, _)) = cell.parent {
+                let depth = self.epochs.get(above.0).map(|above| above.depth);
+                assert_eq!(depth, Some(cell.depth - 1), "O2: depth of a chain");
+            }
+        }
     }
 }

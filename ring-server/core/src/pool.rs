@@ -63,6 +63,11 @@ impl<T> Pool<T> {
             .filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
     }
 
+    /// All records, for change.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().flatten()
+    }
+
     /// Asserts A1.
     pub(crate) fn check(&self) {
         let empty = self.slots.iter().filter(|slot| slot.is_none()).count();

@@ -5,11 +5,14 @@ use capos_config::ring::CapCqe;
 use crate::address_space::AddressSpace;
 use crate::cap_table::CapTable;
 use crate::deadline::Timer;
+use crate::diagnostics::Limiter;
 use crate::exception::Exception;
 use crate::ids::{PROCESS_SLOTS, Pid, Tid};
 use crate::limits::{Limits, SLEEPS_MAX, THREADS_MAX};
 use crate::machine::RingPage;
+use crate::park::Park;
 use crate::ring::Ring;
+use crate::session::SessionId;
 
 /// The one thread blocked in `cap_enter` (a process has at most one).
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +39,69 @@ pub(crate) struct Process<R> {
     pub(crate) waiter: Option<Waiter>,
     /// `user_data` of each pending `Timer.sleep`.
     pub(crate) sleeps: [Option<u64>; SLEEPS_MAX],
+    /// Live threads; a thread keeps its slot for life.
+    pub(crate) threads: [Option<Tid>; THREADS_MAX],
+    next_tid: u32,
+    /// What each thread slot is parked on.
+    pub(crate) parks: [Option<Park>; THREADS_MAX],
+    pub(crate) session: SessionId,
+    /// Params bytes of this process's calls that wait at endpoints.
+    pub(crate) call_bytes: u32,
+    pub(crate) limiter: Limiter,
+    /// Record of the handle on this process, if there is one.
+    pub(crate) handle: Option<u32>,
 }
 
 impl<R: RingPage> Process<R> {
+    /// A process with its main thread.
+    pub(crate) fn new(
+        pid: Pid,
+        page: R,
+        caps: CapTable,
+        space: AddressSpace,
+        limits: Limits,
+        session: SessionId,
+    ) -> Self {
+        let mut threads = [None; THREADS_MAX];
+        threads[0] = Some(Tid::MAIN);
+        Self {
+            pid,
+            ring: Ring::new(page),
+            caps,
+            space,
+            limits,
+            outstanding: 0,
+            waiter: None,
+            sleeps: [None; SLEEPS_MAX],
+            threads,
+            next_tid: Tid::MAIN.raw() + 1,
+            parks: [None; THREADS_MAX],
+            session,
+            call_bytes: 0,
+            limiter: Limiter::new(),
+            handle: None,
+        }
+    }
+
+    /// The slot of a live thread.
+    pub(crate) fn thread_index(&self, tid: Tid) -> Option<usize> {
+        self.threads.iter().position(|&live| live == Some(tid))
+    }
+
+    /// Adds a thread under a number that was never used.
+    pub(crate) fn add_thread(&mut self) -> Option<Tid> {
+        let live = self.threads.iter().flatten().count() as u32;
+        let slot = self.threads.iter().position(Option::is_none)?;
+        let next_tid = self.next_tid.checked_add(1)?;
+        if live >= self.limits.threads {
+            return None;
+        }
+        let tid = Tid::from_raw(self.next_tid);
+        self.next_tid = next_tid;
+        self.threads[slot] = Some(tid);
+        Some(tid)
+    }
+
     /// Charges one operation that will complete later (Q1).
     ///
     /// # Errors
@@ -67,9 +130,11 @@ pub(crate) enum TimerUse {
     Sleep(usize),
     /// Timeout of the parked thread in this slot.
     Park(usize),
+    /// End of the diagnostics window.
+    Diagnostics,
 }
 
-const TIMERS_PER_PROCESS: usize = 1 + SLEEPS_MAX + THREADS_MAX;
+const TIMERS_PER_PROCESS: usize = 2 + SLEEPS_MAX + THREADS_MAX;
 /// Timers of all processes.
 pub(crate) const TIMERS: usize = PROCESS_SLOTS * TIMERS_PER_PROCESS;
 
@@ -79,8 +144,9 @@ const _: () = assert!(TIMERS < Timer::MAX as usize, "a timer number must fit");
 pub(crate) fn timer(slot: usize, timer_use: TimerUse) -> Timer {
     let within = match timer_use {
         TimerUse::Enter => 0,
-        TimerUse::Sleep(index) => 1 + index,
-        TimerUse::Park(index) => 1 + SLEEPS_MAX + index,
+        TimerUse::Diagnostics => 1,
+        TimerUse::Sleep(index) => 2 + index,
+        TimerUse::Park(index) => 2 + SLEEPS_MAX + index,
     };
     (slot * TIMERS_PER_PROCESS + within) as Timer
 }
@@ -90,8 +156,9 @@ pub(crate) fn timer_owner(timer: Timer) -> (usize, TimerUse) {
     let slot = usize::from(timer) / TIMERS_PER_PROCESS;
     let timer_use = match usize::from(timer) % TIMERS_PER_PROCESS {
         0 => TimerUse::Enter,
-        sleep @ 1..=SLEEPS_MAX => TimerUse::Sleep(sleep - 1),
-        park => TimerUse::Park(park - 1 - SLEEPS_MAX),
+        1 => TimerUse::Diagnostics,
+        within if within < 2 + SLEEPS_MAX => TimerUse::Sleep(within - 2),
+        within => TimerUse::Park(within - 2 - SLEEPS_MAX),
     };
     (slot, timer_use)
 }
@@ -108,7 +175,8 @@ mod tests {
 
     #[test]
     fn timer_numbers_are_a_bijection() {
-        let uses = core::iter::once(TimerUse::Enter)
+        let uses = [TimerUse::Enter, TimerUse::Diagnostics]
+            .into_iter()
             .chain((0..SLEEPS_MAX).map(TimerUse::Sleep))
             .chain((0..THREADS_MAX).map(TimerUse::Park));
         for (within, timer_use) in uses.enumerate() {

@@ -204,9 +204,4 @@ impl<R: RingPage> Ring<R> {
     pub(crate) fn credits(&self) -> u32 {
         self.credits
     }
-
-    /// Completions waiting for room.
-    pub(crate) fn deferred(&self) -> usize {
-        self.backlog.len()
-    }
 }

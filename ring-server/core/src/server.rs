@@ -16,23 +16,29 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use capnp::Word;
-use capos_config::KernelCapSource;
 use capos_config::ring::{
-    CAP_OP_CALL, CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapSqe,
+    CAP_ERR_INVALID_REQUEST, CAP_ERR_INVOKE_FAILED, CAP_ERR_TRANSFER_ABORTED, CAP_OP_CALL,
+    CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
 
 use crate::address_space::AddressSpace;
-use crate::cap_table::{CapError, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope};
+use crate::cap_table::{CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 use crate::deadline::Deadlines;
+use crate::diagnostics::Diagnostic;
 use crate::dispatch::{Caller, Outcome};
+use crate::endpoint::{CallState, Endpoints};
+use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 use crate::limits::{Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
+use crate::pool::Pool;
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
-use crate::ring::{Ring, completion};
+use crate::ring::completion;
+use crate::session::{BootSecret, ReferenceCache, Session, SessionId, SessionInfo};
+use crate::spawn::{self, EXIT_FAULT, Handles};
 
 /// `cap_enter` result: the arguments were refused.
 pub const ENTER_REJECTED: u64 = u64::MAX;
@@ -41,6 +47,17 @@ pub const ENTER_THREAD_OWNED_HEAD: u64 = u64::MAX - 2;
 /// `cap_enter` timeout that never ends.
 pub const WAIT_FOREVER: u64 = u64::MAX;
 
+/// Stateless kernel objects, which exist once.
+const ROOTS: [Object; 5] = [
+    Object::Console,
+    Object::Timer,
+    Object::ParkSpace,
+    Object::ProcessSpawner,
+    Object::BootPackage,
+];
+
+/// Sessions that can be open at one time.
+const SESSIONS_MAX: u32 = 128;
 /// Objects that can exist at one time.
 const OBJECTS_MAX: u32 = 1024;
 
@@ -53,35 +70,6 @@ pub enum Entry {
     Block,
 }
 
-/// What a process is granted under a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantSource {
-    /// A kernel capability, named as manifests name it.
-    Kernel(KernelCapSource),
-}
-
-/// One line of a process's CapSet.
-#[derive(Clone, Copy, Debug)]
-pub struct Grant<'a> {
-    /// The name the program looks up.
-    pub name: &'a str,
-    /// Where the capability comes from.
-    pub source: GrantSource,
-    /// Badge of the hold; 0 for kernel objects.
-    pub badge: u64,
-}
-
-impl<'a> Grant<'a> {
-    /// A kernel capability with badge 0.
-    pub const fn kernel(name: &'a str, source: KernelCapSource) -> Self {
-        Self {
-            name,
-            source: GrantSource::Kernel(source),
-            badge: 0,
-        }
-    }
-}
-
 /// What [`Server::create_process`] needs to know.
 #[derive(Debug)]
 pub struct ProcessSpec<'a, R> {
@@ -89,6 +77,7 @@ pub struct ProcessSpec<'a, R> {
     space: AddressSpace,
     limits: Limits,
     grants: &'a [Grant<'a>],
+    session: Option<SessionId>,
 }
 
 impl<'a, R> ProcessSpec<'a, R> {
@@ -100,6 +89,7 @@ impl<'a, R> ProcessSpec<'a, R> {
             space,
             limits: Limits::CEILING,
             grants: &[],
+            session: None,
         }
     }
 
@@ -112,6 +102,12 @@ impl<'a, R> ProcessSpec<'a, R> {
     /// Sets the initial capabilities, in CapSet order.
     pub const fn grants(mut self, grants: &'a [Grant<'a>]) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// Sets the session; the system session otherwise.
+    pub const fn session(mut self, session: SessionId) -> Self {
+        self.session = Some(session);
         self
     }
 }
@@ -131,12 +127,22 @@ pub enum CreateError {
     ObjectsExhausted,
     /// The grants do not fit the CapSet page.
     CapSet(CapSetError),
-}
-
-impl From<CapError> for CreateError {
-    fn from(_: CapError) -> Self {
-        Self::CapSlotsExhausted
-    }
+    /// The session was closed: open one first.
+    NoSuchSession,
+    /// A grant names a capability, or a process, that is not there any more.
+    NoSuchHold,
+    /// A grant's source does not allow this way of passing it on.
+    NotTransferable,
+    /// A grant's source may not enter this session.
+    CrossesSession,
+    /// A delegated facet was to get another interface or badge; only the
+    /// endpoint's owner can give it.
+    Relabel,
+    /// A facet was asked of something that is not an endpoint.
+    NotAnEndpoint,
+    /// Endpoints need a boot secret; make the server with
+    /// [`Server::with_boot_secret`].
+    NoBootSecret,
 }
 
 impl From<CapSetError> for CreateError {
@@ -164,7 +170,15 @@ pub struct Server<M: Machine> {
     /// Result under construction.
     pub(crate) reply: Vec<Word>,
     /// Stateless kernel objects, each kept alive by one reference.
-    roots: Vec<(Object, ObjectId)>,
+    pub(crate) roots: Vec<(Object, ObjectId)>,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) sessions: Pool<Session>,
+    pub(crate) references: ReferenceCache,
+    pub(crate) secret: Option<BootSecret>,
+    /// Objects that lost their last reference and are still to be acted on.
+    pub(crate) dead: Vec<Object>,
+    pub(crate) next_park: u64,
+    pub(crate) handles: Handles,
     next_pid: Pid,
 }
 
@@ -176,8 +190,6 @@ enum Drained {
     OwnedByOther,
     /// The entering thread is parked.
     Parked,
-    /// The process ended.
-    Gone,
 }
 
 impl<M: Machine> Default for Server<M> {
@@ -187,11 +199,14 @@ impl<M: Machine> Default for Server<M> {
 }
 
 impl<M: Machine> Server<M> {
-    /// A server without processes. All storage that dispatch uses is taken
-    /// here and in [`Server::create_process`].
+    /// The session of processes that are given none.
+    pub const SYSTEM_SESSION: SessionId = SessionId(0);
+
+    /// A server without processes, that makes no endpoints. All storage that
+    /// dispatch uses is taken here and in [`Server::create_process`].
     pub fn new() -> Self {
         let mut objects = Objects::with_capacity(OBJECTS_MAX);
-        let roots = [Object::Console, Object::Timer, Object::ParkSpace]
+        let roots = ROOTS
             .into_iter()
             .filter_map(|object| Some((object, objects.insert(object)?)))
             .collect();
@@ -202,7 +217,51 @@ impl<M: Machine> Server<M> {
             params: Word::allocate_zeroed_vec(PARAMS_BYTES_MAX as usize / size_of::<Word>()),
             reply: Word::allocate_zeroed_vec(RESULT_BYTES_MAX as usize / size_of::<Word>()),
             roots,
+            endpoints: Endpoints::new(),
+            sessions: sessions_with_system(),
+            references: ReferenceCache::new(),
+            secret: None,
+            dead: Vec::with_capacity(OBJECTS_MAX as usize),
+            next_park: 0,
+            handles: spawn::handles(),
             next_pid: Pid::FIRST,
+        }
+    }
+
+    /// A server that makes endpoints, whose callers are described under keyed
+    /// references.
+    pub fn with_boot_secret(secret: BootSecret) -> Self {
+        Self {
+            secret: Some(secret),
+            ..Self::new()
+        }
+    }
+
+    /// Opens a session that processes can be created in; `None` if there are
+    /// too many.
+    pub fn open_session(&mut self, info: SessionInfo) -> Option<SessionId> {
+        let session = Session {
+            info,
+            ended: false,
+            processes: 0,
+        };
+        self.sessions.insert(session).map(SessionId).ok()
+    }
+
+    /// Ends a session: calls to endpoints on its behalf are refused from now
+    /// on. Its handle stays taken until its last process ends.
+    pub fn end_session(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id.0) {
+            session.ended = true;
+        }
+        self.close_unused_session(id);
+    }
+
+    fn close_unused_session(&mut self, id: SessionId) {
+        let over = self.sessions.get(id.0);
+        if over.is_some_and(|session| session.ended && session.processes == 0) {
+            self.sessions.remove(id.0);
+            self.references.forget(id);
         }
     }
 
@@ -216,24 +275,32 @@ impl<M: Machine> Server<M> {
         capset: &mut [u8; CAPSET_PAGE_BYTES],
     ) -> Result<Pid, CreateError> {
         let pid = self.free_pid()?;
+        let session = spec.session.unwrap_or(Self::SYSTEM_SESSION);
+        if self.sessions.get(session.0).is_none_or(|s| s.ended) {
+            return Err(CreateError::NoSuchSession);
+        }
         let mut caps = CapTable::new(spec.limits.cap_slots);
         let mut page = CapSetPage::new(capset);
-        for grant in spec.grants {
-            if let Err(error) = self.insert_grant(&mut caps, &mut page, grant) {
-                self.release_table(&mut caps);
-                return Err(error);
-            }
+        let grantee = Grantee {
+            session,
+            limits: &spec.limits,
+        };
+        let granted = self.insert_grants(grantee, spec.grants, &mut caps, &mut page);
+        if let Err(error) = granted {
+            self.discard_dead();
+            return Err(error);
         }
-        self.processes[pid.slot()] = Some(Box::new(Process {
+        if let Some(session) = self.sessions.get_mut(session.0) {
+            session.processes += 1;
+        }
+        self.processes[pid.slot()] = Some(Box::new(Process::new(
             pid,
-            ring: Ring::new(spec.ring),
+            spec.ring,
             caps,
-            space: spec.space,
-            limits: spec.limits,
-            outstanding: 0,
-            waiter: None,
-            sleeps: [None; _],
-        }));
+            spec.space,
+            spec.limits,
+            session,
+        )));
         self.next_pid = pid.successor().unwrap_or(pid);
         Ok(pid)
     }
@@ -250,52 +317,26 @@ impl<M: Machine> Server<M> {
         Err(CreateError::TooManyProcesses)
     }
 
-    fn insert_grant(
-        &mut self,
-        caps: &mut CapTable,
-        page: &mut CapSetPage<'_>,
-        grant: &Grant<'_>,
-    ) -> Result<CapId, CreateError> {
-        let hold = self.mint_grant(grant)?;
-        let id = match caps.insert(hold) {
-            Ok(id) => id,
-            Err(error) => {
-                self.objects.release(hold.object, hold.epoch);
-                return Err(error.into());
-            }
-        };
-        page.push(grant.name, id, hold.interface_id)?;
-        Ok(id)
+    /// Drops the references of a hold that left its table.
+    pub(crate) fn release_hold(&mut self, hold: Hold) {
+        let dead = self.objects.release(hold.object, hold.epoch);
+        self.dead.extend(dead);
     }
 
-    /// A hold for a grant, with its references.
-    fn mint_grant(&mut self, grant: &Grant<'_>) -> Result<Hold, CreateError> {
-        let GrantSource::Kernel(source) = grant.source;
-        let object = Object::from_source(source)?;
-        let root = self.roots.iter().find(|&&(root, _)| root == object);
-        let &(_, id) = root.ok_or(CreateError::ObjectsExhausted)?;
-        let epoch = self
-            .objects
-            .insert_epoch()
-            .ok_or(CreateError::ObjectsExhausted)?;
-        self.objects.retain_object(id);
-        Ok(Hold {
-            badge: grant.badge,
-            ..kernel_hold(object, id, epoch)
-        })
+    pub(crate) fn release_table(&mut self, caps: &mut CapTable) {
+        let (objects, dead) = (&mut self.objects, &mut self.dead);
+        caps.clear(|hold| dead.extend(objects.release(hold.object, hold.epoch)));
     }
 
-    fn release_table(&mut self, caps: &mut CapTable) {
-        let objects = &mut self.objects;
-        caps.clear(|hold| {
-            objects.release(hold.object, hold.epoch);
-        });
-    }
-
-    /// Ends a process: its waits are cancelled, its capabilities released, its
-    /// number never reused. Does nothing if `pid` is not live.
+    /// Ends a process for a fault. Does nothing if `pid` is not live.
     pub fn destroy_process(&mut self, machine: &mut M, pid: Pid) {
-        let _ = machine;
+        self.end_process(machine, pid, EXIT_FAULT);
+    }
+
+    /// Ends a process: its waits are cancelled, its capabilities released,
+    /// callers it was serving answered, its number never reused. Does nothing
+    /// if `pid` is not live.
+    pub(crate) fn end_process(&mut self, machine: &mut M, pid: Pid, code: i64) {
         if self.process(pid).is_none() {
             return;
         }
@@ -303,9 +344,19 @@ impl<M: Machine> Server<M> {
         for timer in process::timers_of(slot) {
             self.deadlines.disarm(timer);
         }
-        if let Some(mut process) = self.processes[slot].take() {
-            self.release_table(&mut process.caps);
+        let Some(mut process) = self.processes[slot].take() else {
+            return;
+        };
+        self.forget_exit_waits(pid);
+        self.cancel_process(machine, pid);
+        self.settle_handle(machine, process.handle, code);
+        self.release_table(&mut process.caps);
+        if let Some(session) = self.sessions.get_mut(process.session.0) {
+            session.processes -= 1;
         }
+        self.close_unused_session(process.session);
+        self.reap(machine);
+        machine.bury(pid, code);
     }
 
     /// Handles the `exit` trap: the process of `thread` ends.
@@ -313,10 +364,34 @@ impl<M: Machine> Server<M> {
     /// Returns the code for whoever waits, or `None` if there was no such
     /// process.
     pub fn exit(&mut self, machine: &mut M, pid: Pid, tid: Tid, code: i64) -> Option<i64> {
-        let _ = tid;
-        self.process(pid)?;
-        self.destroy_process(machine, pid);
+        self.process(pid)?.thread_index(tid)?;
+        self.end_process(machine, pid, code);
         Some(code)
+    }
+
+    /// Adds a thread to a process; `None` if its quota is spent.
+    pub fn create_thread(&mut self, pid: Pid) -> Option<Tid> {
+        self.process_mut(pid)?.add_thread()
+    }
+
+    /// Ends one thread of a process: what it waits for is forgotten without a
+    /// completion. Returns the number of threads left.
+    pub fn end_thread(&mut self, pid: Pid, tid: Tid) -> Option<usize> {
+        let slot = pid.slot();
+        let index = self.process(pid)?.thread_index(tid)?;
+        let caller = Caller {
+            slot,
+            thread: ThreadRef { pid, tid },
+        };
+        self.forget_wait_of(caller);
+        self.deadlines
+            .disarm(process::timer(slot, TimerUse::Park(index)));
+        let process = self.process_mut(pid)?;
+        if process.parks[index].take().is_some() {
+            process.ring.release_credit();
+        }
+        process.threads[index] = None;
+        Some(process.threads.iter().flatten().count())
     }
 
     /// Handles the `cap_enter` trap of thread `tid`: drains the submission
@@ -329,38 +404,53 @@ impl<M: Machine> Server<M> {
         min_complete: u64,
         timeout_ns: u64,
     ) -> Entry {
-        if min_complete > u64::from(CQ_ENTRIES) || self.process(pid).is_none() {
+        let index = self.process(pid).and_then(|p| p.thread_index(tid));
+        let (Some(index), true) = (index, min_complete <= CQ_ENTRIES.into()) else {
             return Entry::Resume(ENTER_REJECTED);
-        }
+        };
         let min_complete = min_complete as u32;
         let caller = Caller {
             slot: pid.slot(),
             thread: ThreadRef { pid, tid },
         };
-        self.forget_wait_of(caller);
-        let owned_by_other = match self.drain(machine, caller) {
-            Drained::Done => false,
-            Drained::OwnedByOther => true,
-            Drained::Parked | Drained::Gone => return Entry::Block,
-        };
+        self.forget_stale_waits(caller, index);
+        let drained = self.drain(machine, caller);
+        self.settle(machine, caller.slot);
+        if let Drained::Parked = drained {
+            return Entry::Block;
+        }
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Entry::Block;
         };
         let available = process.ring.available();
-        if process.waiter.is_some() {
-            self.wake_if_satisfied(machine, caller.slot);
+        if let Drained::OwnedByOther = drained {
+            let enough = available > 0 && available >= min_complete;
+            return Entry::Resume(if enough {
+                available.into()
+            } else {
+                ENTER_THREAD_OWNED_HEAD
+            });
         }
-        if available >= min_complete && !(owned_by_other && available == 0) {
+        if available >= min_complete {
             return Entry::Resume(available.into());
-        }
-        if owned_by_other {
-            return Entry::Resume(ENTER_THREAD_OWNED_HEAD);
         }
         self.block(machine, caller, available, min_complete, timeout_ns)
     }
 
-    /// A thread that enters is not waiting, whatever it was before.
+    /// A thread that enters waits for nothing, whatever was recorded: a forged
+    /// entry can come from a thread that is recorded as stopped.
     #[inline]
+    fn forget_stale_waits(&mut self, caller: Caller, index: usize) {
+        let Some(process) = self.processes[caller.slot].as_deref_mut() else {
+            return;
+        };
+        if process.waiter.is_some() {
+            self.forget_wait_of(caller);
+        } else if process.parks[index].is_some() {
+            self.interrupt_park(caller.slot, index);
+        }
+    }
+
     fn forget_wait_of(&mut self, caller: Caller) {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return;
@@ -369,6 +459,19 @@ impl<M: Machine> Server<M> {
             process.waiter = None;
             self.deadlines
                 .disarm(process::timer(caller.slot, TimerUse::Enter));
+        }
+    }
+
+    /// After a drain: acts on dead objects, and resumes another thread of the
+    /// process whose completions came meanwhile.
+    #[inline]
+    fn settle(&mut self, machine: &mut M, slot: usize) {
+        if !self.dead.is_empty() {
+            self.reap(machine);
+        }
+        let process = self.processes[slot].as_deref();
+        if process.is_some_and(|process| process.waiter.is_some()) {
+            self.wake_if_satisfied(machine, slot);
         }
     }
 
@@ -405,33 +508,33 @@ impl<M: Machine> Server<M> {
     #[inline]
     fn drain(&mut self, machine: &mut M, caller: Caller) -> Drained {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
-            return Drained::Gone;
+            return Drained::Done;
         };
         process.ring.flush_backlog();
         for _ in 0..process.ring.pending() {
             let Some(process) = self.processes[caller.slot].as_deref_mut() else {
-                return Drained::Gone;
+                return Drained::Done;
             };
             if !process.ring.has_room() {
                 return Drained::Done;
             }
             let sqe = process.ring.peek();
-            if let Err(code) = sqe_wire_validation_error(&sqe) {
-                process.ring.advance();
-                process.ring.post(&completion(sqe.user_data, code));
-                continue;
-            }
-            if sqe.opcode == CAP_OP_NOP {
+            let checked = sqe_wire_validation_error(&sqe);
+            if checked.is_ok() && sqe.opcode == CAP_OP_NOP {
                 process.ring.advance();
                 process.ring.post(&completion(sqe.user_data, 0));
                 continue;
             }
-            if is_owned_by_other(&sqe, caller.thread.tid) {
+            if checked.is_ok() && is_owned_by_other(&sqe, caller.thread.tid) {
                 return Drained::OwnedByOther;
             }
             process.ring.advance();
-            match self.dispatch(machine, caller, &sqe) {
-                Outcome::Complete(cqe) => self.complete(caller.slot, &cqe),
+            let outcome = match checked {
+                Ok(()) => self.dispatch(machine, caller, &sqe),
+                Err(code) => Outcome::code(&sqe, code),
+            };
+            match outcome {
+                Outcome::Complete(cqe) => self.complete(machine, caller.slot, &sqe, &cqe),
                 Outcome::Pending => {}
                 Outcome::Parked => return Drained::Parked,
             }
@@ -439,9 +542,53 @@ impl<M: Machine> Server<M> {
         Drained::Done
     }
 
-    fn complete(&mut self, slot: usize, cqe: &capos_config::ring::CapCqe) {
+    /// Posts the completion of a dispatched submission.
+    #[inline]
+    fn complete(&mut self, machine: &mut M, slot: usize, sqe: &CapSqe, cqe: &CapCqe) {
+        if (CAP_ERR_TRANSFER_ABORTED..=CAP_ERR_INVALID_REQUEST).contains(&cqe.result) {
+            self.report(machine, slot, sqe, cqe.result);
+        }
         if let Some(process) = self.processes[slot].as_deref_mut() {
             process.ring.complete(cqe);
+        }
+    }
+
+    /// Reports a refused submission, if its process's rate allows.
+    #[cold]
+    fn report(&mut self, machine: &mut M, slot: usize, sqe: &CapSqe, error: i32) {
+        let Some(process) = self.processes[slot].as_deref_mut() else {
+            return;
+        };
+        if !process.limiter.is_open() {
+            let end = process.limiter.open(machine.now_ns());
+            let timer = process::timer(slot, TimerUse::Diagnostics);
+            self.deadlines.arm(timer, end);
+        }
+        // What is wrong with the entry's form is one kind of error whatever
+        // capability the entry names.
+        let structural = error != CAP_ERR_INVOKE_FAILED && sqe_wire_validation_error(sqe).is_err();
+        let cap_id = if structural { 0 } else { sqe.cap_id };
+        if process.limiter.admit(error, sqe.opcode, cap_id) {
+            machine.diagnose(&Diagnostic::Invalid {
+                pid: process.pid,
+                error,
+                opcode: sqe.opcode,
+                cap_id,
+            });
+        }
+    }
+
+    /// Ends a process's diagnostics window.
+    fn end_window(&mut self, machine: &mut M, slot: usize) {
+        let Some(process) = self.processes[slot].as_deref_mut() else {
+            return;
+        };
+        if let Some((count, last_error)) = process.limiter.close() {
+            machine.diagnose(&Diagnostic::Suppressed {
+                pid: process.pid,
+                count,
+                last_error,
+            });
         }
     }
 
@@ -458,7 +605,8 @@ impl<M: Machine> Server<M> {
             match timer_use {
                 TimerUse::Enter => self.resume_waiter(machine, slot),
                 TimerUse::Sleep(index) => self.end_sleep(machine, slot, index),
-                TimerUse::Park(_) => {}
+                TimerUse::Park(index) => self.end_park(machine, slot, index, PARK_TIMED_OUT),
+                TimerUse::Diagnostics => self.end_window(machine, slot),
             }
         }
     }
@@ -475,31 +623,40 @@ impl<M: Machine> Server<M> {
 
     /// Resumes the waiter of a process if its completions are there.
     pub(crate) fn wake_if_satisfied(&mut self, machine: &mut M, slot: usize) {
-        let Some(process) = self.processes[slot].as_deref_mut() else {
-            return;
-        };
-        let Some(waiter) = process.waiter else {
-            return;
-        };
-        if process.ring.available() >= waiter.min_complete {
-            self.resume_waiter(machine, slot);
+        if let Some((thread, rax)) = self.take_satisfied_waiter(slot) {
+            machine.resume(thread, rax);
         }
+    }
+
+    /// As [`Server::wake_if_satisfied`], for a receiver of a call.
+    pub(crate) fn hand_over_if_satisfied(&mut self, machine: &mut M, slot: usize) {
+        if let Some((thread, rax)) = self.take_satisfied_waiter(slot) {
+            machine.hand_over(thread, rax);
+        }
+    }
+
+    fn take_satisfied_waiter(&mut self, slot: usize) -> Option<(ThreadRef, u64)> {
+        let process = self.processes[slot].as_deref_mut()?;
+        let waiter = process.waiter?;
+        if process.ring.available() < waiter.min_complete {
+            return None;
+        }
+        self.take_waiter(slot)
     }
 
     /// Resumes the waiter of a process with the present count.
     fn resume_waiter(&mut self, machine: &mut M, slot: usize) {
-        self.deadlines.disarm(process::timer(slot, TimerUse::Enter));
-        let Some(process) = self.processes[slot].as_deref_mut() else {
-            return;
-        };
-        if let Some(waiter) = process.waiter.take() {
-            let available = process.ring.available();
-            let thread = ThreadRef {
-                pid: process.pid,
-                tid: waiter.tid,
-            };
-            machine.resume(thread, available.into());
+        if let Some((thread, rax)) = self.take_waiter(slot) {
+            machine.resume(thread, rax);
         }
+    }
+
+    fn take_waiter(&mut self, slot: usize) -> Option<(ThreadRef, u64)> {
+        self.deadlines.disarm(process::timer(slot, TimerUse::Enter));
+        let process = self.processes[slot].as_deref_mut()?;
+        let tid = process.waiter.take()?.tid;
+        let pid = process.pid;
+        Some((ThreadRef { pid, tid }, process.ring.available().into()))
     }
 
     /// The live process `pid` names.
@@ -532,32 +689,66 @@ impl<M: Machine> Server<M> {
     pub fn check(&self) {
         self.objects.check();
         self.deadlines.check();
-        let mut holds = 0;
+        self.sessions.check();
+        self.endpoints.check();
+        self.check_handles();
+        assert!(self.dead.is_empty(), "a dead object was not acted on");
+        let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
             let Some(process) = process else { continue };
             assert_eq!(process.pid.slot(), slot, "P2: slot of {:?}", process.pid);
             process.caps.check();
             process.space.check();
             holds += u64::from(process.caps.used());
+            reserved += u64::from(process.caps.reserved());
             self.check_waits(slot, process);
         }
+        let (pins, moves) = self.endpoints.pins.totals();
         let (objects, epochs) = self.objects.total_references();
-        assert_eq!(objects, holds + self.roots.len() as u64, "S2: objects");
-        assert_eq!(epochs, holds, "S2: epochs");
+        let roots = self.roots.len() as u64;
+        assert_eq!(objects, holds + pins + roots, "S2: objects");
+        assert_eq!(epochs, holds + pins, "S2: epochs");
+        assert_eq!(moves, reserved, "X2: reserved sources");
     }
 
     fn check_waits(&self, slot: usize, process: &Process<M::Ring>) {
-        let sleeps = process.sleeps.iter().flatten().count() as u32;
-        assert_eq!(process.outstanding, sleeps, "Q1: outstanding");
-        for (index, sleep) in process.sleeps.iter().enumerate() {
-            let timer = process::timer(slot, TimerUse::Sleep(index));
-            assert_eq!(sleep.is_some(), self.deadlines.is_armed(timer), "Q2: sleep");
+        let pid = process.pid;
+        let (mut calls, mut queued) = (0, 0);
+        for (_, call) in self.endpoints.calls.iter() {
+            if call.caller.pid != pid {
+                continue;
+            }
+            calls += 1;
+            if let CallState::Queued(chain) = call.state {
+                queued += chain.len();
+            }
         }
-        let timer = process::timer(slot, TimerUse::Enter);
-        assert!(
-            process.waiter.is_some() || !self.deadlines.is_armed(timer),
-            "Q2: timeout without waiter"
-        );
+        assert_eq!(process.call_bytes, queued, "charge for queued params");
+        let recvs = self.endpoints.recvs.iter();
+        let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
+        let sleeps = process.sleeps.iter().flatten().count();
+        let waiting = sleeps + recvs + calls + self.exit_waits(pid);
+        assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
+        let parked = process.parks.iter().flatten().count();
+        assert_eq!(process.ring.credits() as usize, parked, "R4: credits");
+        self.check_timers(slot, process);
+    }
+
+    fn check_timers(&self, slot: usize, process: &Process<M::Ring>) {
+        let armed = |timer_use| self.deadlines.is_armed(process::timer(slot, timer_use));
+        for (index, sleep) in process.sleeps.iter().enumerate() {
+            assert_eq!(sleep.is_some(), armed(TimerUse::Sleep(index)), "Q2: sleep");
+        }
+        for (index, park) in process.parks.iter().enumerate() {
+            let timeout = armed(TimerUse::Park(index));
+            assert!(park.is_some() || !timeout, "Q2: timeout without park");
+            let thread = process.threads[index].is_some();
+            assert!(park.is_none() || thread, "a park without its thread");
+        }
+        let timeout = armed(TimerUse::Enter);
+        assert!(process.waiter.is_some() || !timeout, "Q2: no waiter");
+        let window = armed(TimerUse::Diagnostics);
+        assert_eq!(process.limiter.is_open(), window, "Q2: diagnostics");
     }
 }
 
@@ -569,27 +760,22 @@ fn is_owned_by_other(sqe: &CapSqe, tid: Tid) -> bool {
         && sqe.call_id != tid.raw()
 }
 
-/// The hold a process gets on a kernel object at start.
-fn kernel_hold(object: Object, id: ObjectId, epoch: crate::objects::EpochId) -> Hold {
-    Hold {
-        object: id,
-        epoch,
-        observed_epoch: 0,
-        interface_id: object.interface_id(),
-        badge: 0,
-        disclosure_scope: 0,
-        transfer_mode: transfer_mode(object),
-        transfer_scope: TransferScope::SameSession,
-        origin: HoldOrigin::Kernel,
+/// The session table with the system session in its first place.
+fn sessions_with_system() -> Pool<Session> {
+    let mut sessions = Pool::with_capacity(SESSIONS_MAX);
+    let info = SessionInfo::new(b"system").map(|mut info| {
+        info.principal_kind = capos_abi::ENDPOINT_SESSION_PRINCIPAL_SERVICE;
+        info.profile_class = capos_abi::ENDPOINT_SESSION_PROFILE_SYSTEM;
+        info
+    });
+    let system = info.map(|info| Session {
+        info,
+        ended: false,
+        processes: 0,
+    });
+    if let Some(system) = system {
+        let first = sessions.insert(system);
+        debug_assert_eq!(first.ok(), Some(0));
     }
-}
-
-/// Transfer mode of a kernel object's boot hold.
-pub const fn transfer_mode(object: Object) -> TransferMode {
-    match object {
-        Object::Console | Object::Timer | Object::EndpointClient(_) => TransferMode::Copy,
-        Object::ParkSpace | Object::CapabilityManager(_) | Object::EndpointOwner(_) => {
-            TransferMode::NonTransferable
-        }
-    }
+    sessions
 }

@@ -17,7 +17,7 @@ pub use host::HostMachine;
 pub use memory::Memory;
 pub use page::ModelRing;
 use ring_server_core::{AccessFault, Diagnostic, Machine, Pid, ThreadRef};
-pub use system::{Client, System, call, sqe};
+pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
 /// The simulated machine.
 #[derive(Debug, Default)]

@@ -1,9 +1,11 @@
 //! A server on the model machine, with simulated clients.
 
-use capos_config::ring::{CAP_OP_CALL, CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES};
+use capos_config::ring::{
+    CAP_OP_CALL, CAP_OP_RECV, CAP_OP_RELEASE, CAP_OP_RETURN, CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES,
+};
 use ring_server_core::{
-    Access, CAPSET_PAGE_BYTES, Entry, Grant, Limits, Pid, ProcessSpec, RingPage, RingWord, Server,
-    Tid,
+    Access, BootSecret, CAPSET_PAGE_BYTES, CapId, CreateError, Entry, Grant, Limits, Pid,
+    ProcessSpec, RingPage, RingWord, Server, SessionId, Tid,
 };
 
 use crate::{Memory, Model, ModelRing};
@@ -89,6 +91,11 @@ impl Client {
         u32::from_le_bytes(entry[..4].try_into().expect("four bytes"))
     }
 
+    /// As [`Client::cap`], typed.
+    pub fn cap_id(&self, name: &str) -> CapId {
+        CapId::from_raw(self.cap(name))
+    }
+
     /// Interface id granted under `name`.
     pub fn interface(&self, name: &str) -> u64 {
         let entry = self.entry(name).expect("name is in the CapSet");
@@ -135,7 +142,7 @@ pub fn call(user_data: u64, cap_id: u32, method_id: u16) -> CapSqe {
 }
 
 /// A server and the machine under it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct System {
     /// The server.
     pub server: Server<Model>,
@@ -143,10 +150,129 @@ pub struct System {
     pub machine: Model,
 }
 
+impl Default for System {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a call brought an endpoint owner.
+#[derive(Debug)]
+pub struct Message {
+    /// To answer it with.
+    pub call_id: u32,
+    /// Badge of the hold it came through.
+    pub badge: u64,
+    /// The ABI's header.
+    pub header: MessageHeader,
+    /// Params bytes.
+    pub params: Vec<u8>,
+    /// Capabilities that came with it: number and interface id.
+    pub caps: Vec<(u32, u64)>,
+}
+
+/// The fields of `EndpointMessageHeader` and of the session in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageHeader {
+    /// Interface of the hold it came through.
+    pub interface_id: u64,
+    /// Method called.
+    pub method_id: u16,
+    /// Opaque reference to the caller's session: low and high word.
+    pub reference: (u64, u64),
+    /// Session epoch word.
+    pub epoch: u64,
+    /// `ENDPOINT_CALLER_SESSION_*` flags.
+    pub flags: u32,
+    /// Which of the next three are disclosed.
+    pub disclosed: u32,
+    /// Principal kind, authentication strength, profile class.
+    pub fields: [u16; 3],
+}
+
 impl System {
-    /// No processes, time zero.
+    /// No processes, time zero, a fixed boot secret.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            server: Server::with_boot_secret(BootSecret::new([7; 32])),
+            machine: Model::default(),
+        }
+    }
+
+    /// A RECV into the lower half of the owner's second data page group.
+    pub fn recv_sqe(endpoint: u32, user_data: u64) -> CapSqe {
+        CapSqe {
+            cap_id: endpoint,
+            result_addr: Client::DATA + 0x2_0000,
+            result_len: 0x1000,
+            ..sqe(CAP_OP_RECV, user_data)
+        }
+    }
+
+    /// A RETURN of `len` bytes at the start of the owner's data.
+    pub fn return_sqe(endpoint: u32, user_data: u64, call_id: u32, len: u32) -> CapSqe {
+        CapSqe {
+            cap_id: endpoint,
+            call_id,
+            addr: Client::DATA,
+            len,
+            ..sqe(CAP_OP_RETURN, user_data)
+        }
+    }
+
+    /// A RELEASE.
+    pub fn release_sqe(cap: u32, user_data: u64) -> CapSqe {
+        CapSqe {
+            cap_id: cap,
+            ..sqe(CAP_OP_RELEASE, user_data)
+        }
+    }
+
+    /// Decodes what a completed RECV brought.
+    pub fn message(&self, owner: &Client, recv: &CapSqe, cqe: &CapCqe) -> Message {
+        assert!(cqe.result >= 56, "RECV succeeded: {}", cqe.result);
+        let len = cqe.result as usize;
+        let bytes = self.peek(owner, recv.result_addr, len);
+        let records = self.peek(
+            owner,
+            recv.result_addr + len as u64,
+            usize::from(cqe.cap_count) * 16,
+        );
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let quarter = |at: usize| (word(at & !7) >> ((at & 7) * 8)) as u16;
+        assert_eq!(
+            word(8) >> 32,
+            len as u64 - 56,
+            "params_len matches the result"
+        );
+        Message {
+            call_id: cqe.call_id,
+            badge: cqe.badge,
+            header: MessageHeader {
+                interface_id: word(0),
+                method_id: quarter(8),
+                reference: (word(16), word(24)),
+                epoch: word(32),
+                flags: word(40) as u32,
+                disclosed: (word(40) >> 32) as u32,
+                fields: [quarter(48), quarter(50), quarter(52)],
+            },
+            params: bytes[56..].to_vec(),
+            caps: cap_records(&records),
+        }
+    }
+
+    /// Writes transfer descriptors behind `len` bytes at the start of a
+    /// client's data: capability number and raw transfer mode each.
+    pub fn put_descriptors(&mut self, client: &Client, len: u32, descriptors: &[(u32, u16)]) {
+        let mut at = Client::DATA + u64::from(len);
+        for (cap, mode) in descriptors {
+            let mut bytes = cap.to_le_bytes().to_vec();
+            bytes.extend(mode.to_le_bytes());
+            bytes.extend([0, 0]);
+            self.poke(client, at, &bytes);
+            at += 8;
+        }
     }
 
     /// Creates a process with these grants, ceilings as limits.
@@ -156,28 +282,49 @@ impl System {
 
     /// Creates a process with these grants and limits.
     pub fn spawn_limited(&mut self, grants: &[Grant<'_>], limits: Limits) -> Client {
+        self.try_spawn(grants, limits, None)
+            .expect("the process can be created")
+    }
+
+    /// Creates a process with these grants in a session.
+    pub fn spawn_in(&mut self, session: SessionId, grants: &[Grant<'_>]) -> Client {
+        self.try_spawn(grants, Limits::CEILING, Some(session))
+            .expect("the process can be created")
+    }
+
+    /// Creates a process, or says why not.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn try_spawn(
+        &mut self,
+        grants: &[Grant<'_>],
+        limits: Limits,
+        session: Option<SessionId>,
+    ) -> Result<Client, CreateError> {
         let mut memory = Memory::default();
         memory.map(DATA, DATA_BYTES, Access::ReadWrite);
         memory.map(RODATA, 4096, Access::Read);
         let ring = ModelRing::new();
         let mut capset = Box::new([0; CAPSET_PAGE_BYTES]);
-        let spec = ProcessSpec::new(ring.clone(), memory.address_space())
+        let mut spec = ProcessSpec::new(ring.clone(), memory.address_space())
             .limits(limits)
             .grants(grants);
-        let pid = self
-            .server
-            .create_process(spec, &mut capset)
-            .expect("the process can be created");
-        self.machine.memory.insert(pid, memory);
+        if let Some(session) = session {
+            spec = spec.session(session);
+        }
+        let created = self.server.create_process(spec, &mut capset);
         self.server.check();
-        Client {
+        let pid = created?;
+        self.machine.memory.insert(pid, memory);
+        Ok(Client {
             pid,
             tid: Tid::MAIN,
             ring,
             capset,
             sq_tail: 0,
             cq_head: 0,
-        }
+        })
     }
 
     /// `cap_enter` by the client's thread.
@@ -250,4 +397,18 @@ impl System {
     pub fn console(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.machine.console)).expect("UTF-8 output")
     }
+}
+
+/// Numbers and interface ids of result-capability records.
+pub fn cap_records(bytes: &[u8]) -> Vec<(u32, u64)> {
+    bytes
+        .chunks_exact(16)
+        .map(|record| {
+            let (id, interface) = record.split_at(8);
+            let id = u64::from_le_bytes(id.try_into().expect("8 bytes"));
+            let interface = u64::from_le_bytes(interface.try_into().expect("8 bytes"));
+            assert_eq!(id >> 32, 0, "the reserved half is zero");
+            (id as u32, interface)
+        })
+        .collect()
 }

@@ -42,6 +42,20 @@ pub struct MalformedFault {
 }
 
 impl FaultKind {
+    /// Tells the kind by label alone: for messages that are known to be
+    /// faults, where not all words could be received.
+    #[must_use]
+    pub const fn by_label(label: Word) -> Option<Self> {
+        match label {
+            sel4_raw::seL4_Fault_NullFault => Some(Self::NullFault),
+            sel4_raw::seL4_Fault_CapFault => Some(Self::CapFault),
+            sel4_raw::seL4_Fault_UnknownSyscall => Some(Self::UnknownSyscall),
+            sel4_raw::seL4_Fault_UserException => Some(Self::UserException),
+            sel4_raw::seL4_Fault_VMFault => Some(Self::VmFault),
+            _ => None,
+        }
+    }
+
     /// Tells the kind by label, and refuses what has not the kind's length.
     ///
     /// # Errors
@@ -296,6 +310,10 @@ pub struct CapFault {
 }
 
 impl CapFault {
+    /// Position of `ip` in the message.
+    pub const IP: usize = sel4_raw::seL4_CapFault_IP as usize;
+    /// Position of `cptr` in the message.
+    pub const CPTR: usize = sel4_raw::seL4_CapFault_Addr as usize;
     /// Words in the message without details.
     pub const LENGTH_MIN: usize = sel4_raw::seL4_CapFault_LookupFailureType as usize + 1;
     /// Words in the message with all details.
@@ -313,8 +331,8 @@ impl CapFault {
             }
         };
         Self {
-            ip: word::<{ sel4_raw::seL4_CapFault_IP as usize }>(words, buffer),
-            cptr: word::<{ sel4_raw::seL4_CapFault_Addr as usize }>(words, buffer),
+            ip: word::<{ Self::IP }>(words, buffer),
+            cptr: word::<{ Self::CPTR }>(words, buffer),
             in_recv_phase: word::<IN_RECV_PHASE>(words, buffer) != 0,
             lookup_failure: word::<LOOKUP_FAILURE>(words, buffer),
             details: core::array::from_fn(detail),

@@ -1,7 +1,7 @@
 //! I/O ports.
 
 use crate::ipc_buffer::buffer;
-use crate::{AbsoluteCPtr, Error, Result, Word, cap, init_thread};
+use crate::{AbsoluteCPtr, Error, Result, cap, init_thread};
 
 /// Gives a width of access its two invocations.
 macro_rules! access {
@@ -61,7 +61,8 @@ impl cap::IoPort {
 }
 
 /// The initial authority over all I/O ports, which is of different kinds on
-/// different kernels and is used the same way: to issue narrower ranges.
+/// different kernels and is used the same way: to issue ranges. Ranges should
+/// not overlap: later kernels refuse that.
 #[derive(Clone, Copy, Debug)]
 pub struct IoPortAuthority(());
 
@@ -114,7 +115,7 @@ impl IoPortAuthority {
         let src = init_thread::slot::CNODE
             .cap()
             .absolute_cptr(init_thread::slot::IO_PORT.cptr());
-        let range = Word::from(first) << PORT_BITS | Word::from(last);
+        let range = u64::from(first) << PORT_BITS | u64::from(last);
         dst.mint_word(&src, crate::CapRights::all(), range)
     }
 }

@@ -23,7 +23,8 @@
 //!   inside [`with_ipc_buffer_mut`] may overwrite words but never breaks
 //!   aliasing.
 //! - **B3** One thread per program uses this crate, since a buffer belongs to
-//!   a thread. Further threads enter the kernel by faults or code of their own.
+//!   a thread. Other threads may use what stays in registers: the `_with_mrs`
+//!   forms and I/O ports.
 //!
 //! # What the types do not promise
 //! A capability can be copied and cast, and an invocation can take memory or

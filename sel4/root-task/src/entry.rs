@@ -4,9 +4,11 @@ use core::arch::naked_asm;
 use core::cell::UnsafeCell;
 use core::fmt::Debug;
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr::NonNull;
 
-use sel4::{BootInfo, BootInfoPtr, Cap, GRANULE_SIZE, cap_type};
+use sel4::init_thread::slot;
+use sel4::{BootInfo, BootInfoPtr, Cap, CapRights, GRANULE_SIZE, VmAttributes, cap};
 
 use crate::Never;
 
@@ -58,8 +60,8 @@ impl<const PAGES: usize> Stack<PAGES> {
 /// What the entry needs to know of the stack.
 #[repr(C)]
 pub struct StackBounds {
-    guard: *mut u8,
-    top: *mut u8,
+    pub(crate) guard: *mut u8,
+    pub(crate) top: *mut u8,
 }
 
 // SAFETY: the addresses are only ever turned into numbers.
@@ -75,6 +77,8 @@ unsafe extern "Rust" {
 unsafe extern "C" {
     /// First byte of the image.
     static __image_start: u8;
+    /// First byte that the program may write.
+    static __image_writable: u8;
 }
 
 /// Where the kernel starts the initial thread.
@@ -107,22 +111,50 @@ unsafe extern "C" fn entry(bootinfo: NonNull<BootInfo>) -> ! {
     let buffer = NonNull::new(bootinfo.ipc_buffer()).expect("the kernel maps an IPC buffer");
     // SAFETY: it is the initial thread's buffer, and this is the initial thread.
     unsafe { sel4::set_ipc_buffer(buffer) };
-    unmap_guard(&bootinfo);
+    protect_image(&bootinfo);
+    unmap_guard(&bootinfo, __sel4_root_task_stack.guard);
     __sel4_root_task_main(&bootinfo)
 }
 
-/// Takes the guard page out of the address space (R1).
-fn unmap_guard(bootinfo: &BootInfoPtr) {
+/// The addresses of the image, with the boot archive packed behind it.
+/// Everything above is free for the program to map things at.
+#[must_use]
+pub fn image_range(bootinfo: &BootInfo) -> Range<usize> {
     let start = (&raw const __image_start).addr();
-    let page = (__sel4_root_task_stack.guard.addr() - start) / GRANULE_SIZE;
+    start..start + bootinfo.user_image_frames().len() * GRANULE_SIZE
+}
+
+/// Makes code and constants read-only: the kernel maps the image writable.
+fn protect_image(bootinfo: &BootInfo) {
+    let writable = (&raw const __image_writable).addr();
+    for address in (image_range(bootinfo).start..writable).step_by(GRANULE_SIZE) {
+        image_frame(bootinfo, address)
+            .frame_remap(
+                slot::VSPACE.cap(),
+                address,
+                CapRights::read_only(),
+                VmAttributes::DEFAULT,
+            )
+            .expect("the image's frames can be mapped again");
+    }
+}
+
+/// Takes a stack's guard page out of the address space.
+pub(crate) fn unmap_guard(bootinfo: &BootInfo, guard: *const u8) {
+    image_frame(bootinfo, guard.addr())
+        .frame_unmap()
+        .expect("the image's frames can be unmapped");
+}
+
+/// The frame of the page of the image at `address` (R1).
+fn image_frame(bootinfo: &BootInfo, address: usize) -> cap::Granule {
+    let page = (address - image_range(bootinfo).start) / GRANULE_SIZE;
     let slot = bootinfo.user_image_frames().start + page;
     assert!(
         bootinfo.user_image_frames().contains(&slot),
-        "the image has a frame for the guard page"
+        "the image has a frame for {address:#x}"
     );
-    Cap::<cap_type::Granule>::from_bits(slot as u64)
-        .frame_unmap()
-        .expect("the image's frames can be unmapped");
+    Cap::from_bits(slot as u64)
 }
 
 /// Ends a `main` that failed.

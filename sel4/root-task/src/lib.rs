@@ -18,9 +18,12 @@
 //! # From power to `main`
 //! The kernel starts the initial thread at `_start` with the bootinfo's
 //! address in RDI and **no stack**. The entry takes the stack that the
-//! attribute declared, registers the IPC buffer, and unmaps the page below the
-//! stack, so that an overflow faults instead of overwriting data. The initial
-//! thread has no fault handler: such a fault stops it silently.
+//! attribute declared, registers the IPC buffer, makes code and constants
+//! read-only, and unmaps the page below the stack, so that an overflow faults
+//! instead of overwriting data.
+//!
+//! The initial thread has no fault handler, so a fault stops it silently,
+//! unless [`watch_faults`] was given the memory for one.
 //!
 //! # Invariants
 //! - **R1** The image's pages lie between `__image_start` and
@@ -35,19 +38,27 @@ mod entry;
 mod heap;
 mod panic;
 mod unwind;
+#[cfg(not(sel4_config = "KERNEL_MCS"))]
+mod watch;
 
 // Linked for the symbols it defines.
 use freestanding_mem as _;
 
 pub use archive::boot_archive;
+pub use entry::image_range;
 pub use panic::{EmergencyConsole, set_emergency_console, set_panic_hook};
 pub use sel4_root_task_macros::root_task;
+#[cfg(not(sel4_config = "KERNEL_MCS"))]
+pub use watch::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 /// What a function that never returns returns.
 pub type Never = core::convert::Infallible;
 
 /// Stack of a root task that asks for none, in bytes.
 pub const DEFAULT_STACK_SIZE: usize = 64 * 1024;
+
+/// Heap of a root task that asks for none, in bytes.
+pub const DEFAULT_HEAP_SIZE: usize = 64 * 1024;
 
 #[doc(hidden)]
 pub mod _private {

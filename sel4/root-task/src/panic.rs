@@ -50,7 +50,7 @@ impl EmergencyConsole {
         Self { ports, base }
     }
 
-    fn registered() -> Option<Self> {
+    pub(crate) fn registered() -> Option<Self> {
         let base = CONSOLE_BASE.load(Ordering::Acquire);
         let ports = CONSOLE_CAP.load(Ordering::Relaxed);
         (ports != 0).then(|| Self::new(Cap::from_bits(ports), base as u16))

@@ -14,9 +14,9 @@ use std::{env, fs};
 
 use crate::{Failure, interfaces::Interfaces, prefix::Prefix};
 
-/// Both kernel families' headers; the assertion macro is disarmed because the
+/// Includes both kernel families' headers; the assertion macro is disarmed because the
 /// questions pass values that the accessors would object to.
-const PREAMBLE: &str = "\
+pub const PREAMBLE: &str = "\
 #include <sel4/macros.h>
 #include <sel4/debug_assert.h>
 #undef seL4_DebugAssert
@@ -252,7 +252,9 @@ impl Headers {
                 );
             }
         }
-        if self.has("seL4_CapData_Guard_new") {
+        // Later kernels keep a function of the name `seL4_CapData_Guard_new`
+        // for old programs, but not the type.
+        if self.has("seL4_CapData_Guard_get_GuardSize") {
             questions.ask(
                 "constant seL4_CapData_Guard_EMPTY",
                 "seL4_CapData_Guard_new(0, 0).words[0]",

@@ -21,6 +21,7 @@ mod config;
 mod emit;
 mod headers;
 mod interfaces;
+mod marshalling;
 mod prefix;
 
 use std::collections::BTreeSet;
@@ -66,6 +67,18 @@ fn run() -> Result<(), Failure> {
         &out.join("invocations.rs"),
         &emit::invocations(&facts, &interfaces)?,
     )?;
+    write(
+        &out.join("marshalling.rs"),
+        &marshalling::rust(&facts, &interfaces),
+    )?;
+    write(
+        &out.join("marshalling.c"),
+        &marshalling::c(&facts, &interfaces),
+    )?;
+    println!(
+        "cargo::rustc-env=SEL4_RAW_INCLUDE={}",
+        prefix.include.display()
+    );
 
     let cfgs = cfgs(&config, &facts, &interfaces)?;
     let cfg_file = out.join("cfgs");

@@ -21,8 +21,8 @@ const NEEDED: &[&str] = &[
 ];
 
 const ADVICE: &str = "SEL4_PREFIX must name an installed seL4 x86_64 kernel \
-    (bin/kernel.elf and libsel4/include); build the bundled one with `make kernel`, \
-    or run Cargo through sel4-compose, which sets the variable";
+    (with bin/kernel.elf and libsel4/include); the `make` targets build one under \
+    build/sel4 and set the variable";
 
 impl Prefix {
     pub fn locate() -> Result<Self, Failure> {

@@ -34,6 +34,8 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/invocations.rs"));
 }
 
+#[cfg(test)]
+mod marshalling;
 mod message;
 pub mod syscalls;
 

@@ -3,7 +3,10 @@
 
 use crate::generated as gen_;
 use crate::generated::seL4_IPCBuffer;
-use crate::syscalls;
+#[cfg(test)]
+use crate::marshalling::record as call;
+#[cfg(not(test))]
+use crate::syscalls::send_recv as call;
 
 /// Message words that travel in machine registers.
 const REGISTER_WORDS: usize = 4;
@@ -144,7 +147,7 @@ pub unsafe fn invoke(
 ) -> Result<[u64; REGISTER_WORDS], u64> {
     let info = message_info(label, extra_caps, length);
     // SAFETY: the buffer holds the message, as the caller vouches.
-    let reply = unsafe { syscalls::send_recv(gen_::seL4_SysCall, service, info, registers, 0) };
+    let reply = unsafe { call(gen_::seL4_SysCall, service, info, registers, 0) };
     let error = message_label(reply.info);
     if error == gen_::seL4_NoError {
         return Ok(reply.words);

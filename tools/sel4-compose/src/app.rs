@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, TargetKind};
+use sha2::{Digest, Sha256};
 
 /// The target every Rust installation has.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -23,7 +24,22 @@ pub const SMOKE: &str = "capos-rt-smoke";
 /// Crate that carries the linker script.
 const RUNTIME_CRATE: &str = "capos-rt";
 const LINKER_SCRIPT: &str = "linker.ld";
-const MEMORY_SOURCE: &str = "tools/sel4-compose/runtime/memory.c";
+const SUPPORT_SOURCE: &str = "tools/sel4-compose/runtime/support.c";
+/// Arguments of the C compiler for it: freestanding, and without turning a loop
+/// of a memory function into a call of that function.
+const SUPPORT_ARGUMENTS: [&str; 9] = [
+    "-c",
+    "-std=c11",
+    "-O2",
+    "-ffreestanding",
+    "-fno-pic",
+    "-fno-tree-loop-distribute-patterns",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+];
+/// How much of a digest tells files apart.
+const DIGEST_BYTES: usize = 6;
 /// Workspace whose lock file says which runtime is published.
 const APPS_WORKSPACE: &str = "tests/apps";
 /// Lock file for building the published runtime as a package of its own.
@@ -182,46 +198,46 @@ impl Builder {
     }
 
     /// Compiler flags for an application on `runtime`.
+    ///
+    /// Cargo sees the flags, not the files they name. So the names carry a
+    /// digest of the contents: what changes is linked anew, what does not keeps
+    /// its name and rebuilds nothing.
     fn rustflags(&self, runtime: &Package) -> Result<Vec<String>, AppError> {
-        let support = self.build.join("runtime");
-        fs::create_dir_all(&support).map_err(|e| file_error(&support, &e))?;
-        // One path per runtime version: a changing path would rebuild everything.
-        let script = support.join(format!("{RUNTIME_CRATE}-{}.ld", runtime.version));
-        copy_file(&package_directory(runtime).join(LINKER_SCRIPT), &script)?;
-        let memory = self.memory_functions(&support)?;
+        let directory = self.build.join("runtime");
+        fs::create_dir_all(&directory).map_err(|e| file_error(&directory, &e))?;
+        let script = linker_script(runtime, &directory)?;
+        let support = self.support_object(&directory)?;
+        let link_arguments = [
+            format!("-T{}", script.display()),
+            support.display().to_string(),
+            "-nostartfiles".into(),
+            "-nostdlib".into(),
+            "-static".into(),
+            "-no-pie".into(),
+            "-Wl,-z,max-page-size=4096".into(),
+            "-Wl,--build-id=none".into(),
+        ];
         let mut flags = vec!["-Crelocation-model=static".to_owned()];
-        let script_argument = format!("-T{}", script.display());
-        let memory_argument = memory.display().to_string();
-        flags.extend(
-            [
-                script_argument.as_str(),
-                memory_argument.as_str(),
-                "-nostartfiles",
-                "-nostdlib",
-                "-static",
-                "-no-pie",
-                "-Wl,-z,max-page-size=4096",
-                "-Wl,--build-id=none",
-            ]
-            .map(|argument| format!("-Clink-arg={argument}")),
-        );
+        flags.extend(link_arguments.map(|argument| format!("-Clink-arg={argument}")));
         Ok(flags)
     }
 
-    /// Compiles the memory functions if their source is newer.
-    fn memory_functions(&self, support: &Path) -> Result<PathBuf, AppError> {
-        let source = self.root.join(MEMORY_SOURCE);
-        let object = support.join("memory.o");
-        if is_newer(&object, &source) {
+    /// Compiles what applications have in place of a C library.
+    fn support_object(&self, directory: &Path) -> Result<PathBuf, AppError> {
+        let source = self.root.join(SUPPORT_SOURCE);
+        let mut input = fs::read(&source).map_err(|e| file_error(&source, &e))?;
+        input.extend(SUPPORT_ARGUMENTS.concat().bytes());
+        let object = directory.join(format!("support-{}.o", digest(&input)));
+        if object.exists() {
             return Ok(object);
         }
+        let unfinished = directory.join(format!("support-{}.tmp", std::process::id()));
         run(Command::new("cc")
-            .args(["-c", "-std=c11", "-O2", "-ffreestanding", "-fno-pic"])
-            .args(["-fno-tree-loop-distribute-patterns", "-fno-stack-protector"])
-            .args(["-fno-asynchronous-unwind-tables", "-fcf-protection=none"])
+            .args(SUPPORT_ARGUMENTS)
             .arg(&source)
             .arg("-o")
-            .arg(&object))?;
+            .arg(&unfinished))?;
+        fs::rename(&unfinished, &object).map_err(|e| file_error(&object, &e))?;
         Ok(object)
     }
 
@@ -393,6 +409,24 @@ fn runtime_of<'a>(metadata: &'a Metadata, start: &'a PackageId) -> Option<&'a Pa
     None
 }
 
+/// Copies the runtime's linker script to where its name is its digest.
+fn linker_script(runtime: &Package, directory: &Path) -> Result<PathBuf, AppError> {
+    let original = package_directory(runtime).join(LINKER_SCRIPT);
+    let contents = fs::read(&original).map_err(|e| file_error(&original, &e))?;
+    let copy = directory.join(format!("{RUNTIME_CRATE}-{}.ld", digest(&contents)));
+    copy_file(&original, &copy)?;
+    Ok(copy)
+}
+
+/// The start of a digest of `contents`, in hexadecimal.
+fn digest(contents: &[u8]) -> String {
+    Sha256::digest(contents)
+        .iter()
+        .take(DIGEST_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
 /// Copies a file only if its contents differ, so that time stamps stay put and
 /// nothing is rebuilt for it.
 fn copy_file(from: &Path, to: &Path) -> Result<(), AppError> {
@@ -416,11 +450,6 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), AppError> {
         }
     }
     Ok(())
-}
-
-fn is_newer(product: &Path, source: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    matches!((modified(product), modified(source)), (Some(p), Some(s)) if p > s)
 }
 
 fn run(command: &mut Command) -> Result<(), AppError> {

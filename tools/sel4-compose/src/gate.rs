@@ -16,11 +16,11 @@
 //!    entry point through direct branches, calls and fall-through.
 //!
 //! # Invariants
-//! - **G1** A pair is rewritten only where the sweep sees a `syscall`
-//!   instruction and flow, if it came by, saw the same instruction.
-//! - **G2** A pair in unknown code, or one the two readings disagree about, is
-//!   an error: nothing is guessed. Unknown code without such a pair is harmless
-//!   and accepted.
+//! - **G1** A pair is rewritten only where a reading sees a `syscall`
+//!   instruction and the other, if it came by, sees the same instruction.
+//! - **G2** A pair neither reading knows, or one they disagree about, is an
+//!   error: nothing is guessed. Unknown code without such a pair is harmless and
+//!   accepted.
 //! - **G3** Nothing but the two bytes of each site changes.
 //!
 //! A `syscall` this cannot see (made at run time, or hidden by a false section
@@ -143,6 +143,19 @@ impl Reading {
         }
     }
 
+    /// The first of the instructions that include the byte at `offset`.
+    fn owner(&self, offset: usize) -> Option<usize> {
+        self.covering(offset).next()
+    }
+
+    /// End of the last instruction that starts before `offset`.
+    fn decoded_until(&self, offset: usize) -> usize {
+        let last = self.lengths[..offset]
+            .iter()
+            .rposition(|&length| length != 0);
+        last.map_or(0, |start| start + usize::from(self.lengths[start]))
+    }
+
     /// Offsets of the instructions that include the byte at `offset`.
     fn covering(&self, offset: usize) -> impl Iterator<Item = usize> + '_ {
         let first = offset.saturating_sub(INSTRUCTION_BYTES_MAX - 1);
@@ -241,7 +254,8 @@ fn scan(code: &[Code<'_>], functions: &[u64], labels: &[u64]) -> Result<Report, 
     Ok(report)
 }
 
-/// Judges one pair of `run` at `offset`.
+/// Judges one pair of `run` at `offset`. Where the sweep stopped decoding, flow
+/// decides if it came by.
 fn judge(
     run: &Code<'_>,
     swept: &Reading,
@@ -251,23 +265,20 @@ fn judge(
 ) -> Result<(), GateError> {
     let address_of = |offset: usize| run.address + offset as u64;
     let pair = address_of(offset);
-    let Some(owner) = swept.covering(offset).next() else {
-        let known = (0..offset).rev().find(|&at| swept.lengths[at] != 0);
-        let since = known.map_or(0, |at| at + usize::from(swept.lengths[at]));
+    let readers = [swept, flow];
+    let reader = readers.into_iter().find(|r| r.owner(offset).is_some());
+    let Some((reader, owner)) = reader.and_then(|r| Some((r, r.owner(offset)?))) else {
         return Err(GateError::Undecodable {
             pair,
-            since: address_of(since),
+            since: address_of(swept.decoded_until(offset)),
         });
     };
-    let is_site = swept.syscalls[offset];
-    let dissent = flow
-        .covering(offset)
-        .find(|&start| flow.syscalls[offset] != is_site || start != owner);
+    let is_site = reader.syscalls[offset];
+    let dissent = flow.covering(offset).find(|&start| start != owner);
     if let Some(other) = dissent.filter(|_| is_site || flow.syscalls[offset]) {
-        let other = if is_site { other } else { owner };
         return Err(GateError::Ambiguous {
             pair,
-            other: address_of(other),
+            other: address_of(if is_site { other } else { owner }),
         });
     }
     if is_site {
@@ -493,6 +504,13 @@ mod tests {
         };
         assert_eq!(refusal, expected);
         assert!(refusal.to_string().contains("0x200002"), "{refusal}");
+    }
+
+    #[test]
+    fn flow_decides_where_the_sweep_stopped() {
+        // jmp +1; 06 is not an instruction; syscall; ret
+        let report = scan_bytes(&[0xeb, 0x01, 0x06, 0x0f, 0x05, 0xc3]).unwrap();
+        assert_eq!(report.sites, [BASE + 3]);
     }
 
     #[test]

@@ -26,8 +26,12 @@ pub const PROGRAM_DIRECTORY: &str = "bins";
 const ARCHIVE_SYMBOL: &str = "__boot_archive";
 /// Symbol: u64 that receives the archive's length in bytes.
 const ARCHIVE_LENGTH_SYMBOL: &str = "__boot_archive_len";
+/// Size of that variable.
+const LENGTH_BYTES: u64 = 8;
 /// x86_64 base page.
 const PAGE_BYTES: u64 = 4096;
+/// Size of an ELF64 file header (ELF-64 object file format, table 1).
+const FILE_HEADER_BYTES: u64 = 64;
 /// Size of an ELF64 program header (ELF-64 object file format, table 7).
 const PROGRAM_HEADER_BYTES: usize = 56;
 
@@ -240,7 +244,8 @@ pub fn find_entry<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let (data_bytes, name_bytes) = (field(6)?, field(11)?);
         let data_at = (ARCHIVE_HEADER_BYTES + name_bytes).next_multiple_of(4);
         let data_end = data_at.checked_add(data_bytes)?;
-        let found = rest.get(ARCHIVE_HEADER_BYTES..ARCHIVE_HEADER_BYTES + name_bytes - 1)?;
+        let name_end = (ARCHIVE_HEADER_BYTES + name_bytes).checked_sub(1)?;
+        let found = rest.get(ARCHIVE_HEADER_BYTES..name_end)?;
         if found == name.as_bytes() {
             return rest.get(data_at..data_end);
         }
@@ -272,7 +277,9 @@ pub fn strip(program: &[u8]) -> Result<Vec<u8>, String> {
         })
         .max()
         .unwrap_or(0);
-    let end = headers_end.max(loaded_end).min(program.len() as u64);
+    let end = headers_end
+        .max(loaded_end)
+        .clamp(FILE_HEADER_BYTES, program.len() as u64);
     let mut out = program[..end as usize].to_vec();
     put(&mut out, field::SECTION_TABLE, &0u64.to_le_bytes());
     put(&mut out, field::SECTION_COUNT, &0u16.to_le_bytes());
@@ -348,10 +355,14 @@ fn place(root_task: &[u8]) -> Result<Place, ImageError> {
     let length_offset = loads()
         .find_map(|h| {
             let within = length_address.checked_sub(h.p_vaddr(endian))?;
-            (within.checked_add(8)? <= h.p_filesz(endian)).then(|| h.p_offset(endian) + within)
+            let end = within.checked_add(LENGTH_BYTES)?;
+            (end <= h.p_filesz(endian)).then(|| h.p_offset(endian).checked_add(within))?
         })
+        .filter(|&offset| offset.saturating_add(LENGTH_BYTES) <= root_task.len() as u64)
         .ok_or(ImageError::RootTaskLayout("`__boot_archive_len` in .data"))?;
-    let root_task_pages = loads().map(|h| pages(h.p_memsz(endian))).sum();
+    let root_task_pages = loads()
+        .map(|h| pages(h.p_memsz(endian)))
+        .fold(0, u64::saturating_add);
     Ok(Place {
         spare_header,
         address,
@@ -374,7 +385,7 @@ pub fn append(root_task: &[u8], archive: &[u8], limit_pages: u64) -> Result<Vec<
     let mut segment = archive.to_vec();
     pad(&mut segment, 8);
     let archive_pages = pages(segment.len() as u64);
-    if place.root_task_pages + archive_pages > limit_pages {
+    if place.root_task_pages.saturating_add(archive_pages) > limit_pages {
         return Err(ImageError::TooLarge {
             root_task_pages: place.root_task_pages,
             archive_pages,

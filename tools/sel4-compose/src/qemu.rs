@@ -9,6 +9,7 @@
 //! QEMU is killed at the deadline, when the runner is dropped, and by the
 //! kernel if this process dies first.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -230,6 +231,19 @@ pub enum End {
     TimedOut,
     /// QEMU ended without a verdict, with this status.
     Vanished(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exit(code) => write!(f, "exit {code}"),
+            Self::Killed(word) => write!(f, "killed {word}"),
+            Self::BootFailed => f.write_str("killed boot"),
+            Self::Panicked(place) => write!(f, "panic {place}"),
+            Self::TimedOut => f.write_str("timeout"),
+            Self::Vanished(status) => write!(f, "no verdict ({status})"),
+        }
+    }
 }
 
 /// A finished run.

@@ -143,7 +143,7 @@ impl Scenario {
         let mut complaints = Vec::new();
         if outcome.end != self.verdict {
             complaints.push(format!(
-                "ended as {:?}, not {:?}",
+                "ended with `{}`, not `{}`",
                 outcome.end, self.verdict
             ));
         }

@@ -1,5 +1,6 @@
 //! Names for addresses: function, file and line, from a program's own symbols.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
@@ -29,30 +30,30 @@ impl Symbols {
     /// as `function at file:line`.
     pub fn places(&self, address: u64) -> Vec<String> {
         let frames = self.loader.find_frames(address);
-        let places: Vec<String> = frames
+        let mut places: Vec<(Option<String>, Option<String>)> = frames
             .ok()
             .into_iter()
             .flat_map(|frames| frames.iterator().map_while(Result::ok))
-            .filter_map(|frame| {
-                let function = frame.function.as_ref().and_then(|name| {
-                    let name = name.demangle().ok()?;
-                    Some(name.into_owned())
-                });
+            .map(|frame| {
+                let function = frame.function.as_ref().and_then(|f| f.demangle().ok());
                 let place = frame.location.as_ref().and_then(|l| self.place(l));
-                match (function, place) {
-                    (Some(function), Some(place)) => Some(format!("{function} at {place}")),
-                    (function, place) => function.or(place),
-                }
+                (function.map(Cow::into_owned), place)
             })
             .collect();
         if places.is_empty() {
-            return self.symbol(address).into_iter().collect();
+            places.push((None, None));
         }
-        places
+        // Line tables name inlined functions only; the one around them all is
+        // in the symbol table.
+        if let Some((function @ None, _)) = places.last_mut() {
+            *function = self.symbol(address);
+        }
+        places.into_iter().filter_map(describe).collect()
     }
 
     fn place(&self, location: &addr2line::Location<'_>) -> Option<String> {
-        let file = Path::new(location.file?);
+        let file = shorten(location.file?);
+        let file = Path::new(file);
         let file = file.strip_prefix(&self.directory).unwrap_or(file);
         Some(match location.line {
             Some(line) => format!("{}:{line}", file.display()),
@@ -71,6 +72,25 @@ impl Symbols {
         let address = fault_address(line);
         address.map_or_else(Vec::new, |address| self.places(address))
     }
+}
+
+fn describe(place: (Option<String>, Option<String>)) -> Option<String> {
+    match place {
+        (Some(function), Some(place)) => Some(format!("{function} at {place}")),
+        (function, place) => function.or(place),
+    }
+}
+
+/// The part of a source path that says something: below the registry folder for
+/// a crate, below the compiler's own for its library.
+fn shorten(path: &str) -> &str {
+    let below = |folder: &str| {
+        let (_, rest) = path.split_once(folder)?;
+        rest.split_once('/').map(|(_, rest)| rest)
+    };
+    below("/registry/src/")
+        .or_else(|| below("/rustc/"))
+        .unwrap_or(path)
 }
 
 /// The instruction pointer of a fault report.
@@ -95,6 +115,20 @@ mod tests {
     fn the_instruction_pointer_is_read_from_a_fault_report() {
         let line = "fault: pid=1 program=x type=page-fault access=read addr=0x0 ip=0x2011fe";
         assert_eq!(fault_address(line), Some(0x20_11fe));
+    }
+
+    #[test]
+    fn paths_of_crates_and_of_the_library_are_short() {
+        let crate_file = "/home/x/.cargo/registry/src/index-1/capos-rt-0.1.0/src/lib.rs";
+        assert_eq!(shorten(crate_file), "capos-rt-0.1.0/src/lib.rs");
+        assert_eq!(
+            shorten("/rustc/59807/library/core/src/a.rs"),
+            "library/core/src/a.rs"
+        );
+        assert_eq!(
+            shorten("/home/x/app/src/main.rs"),
+            "/home/x/app/src/main.rs"
+        );
     }
 
     #[test]

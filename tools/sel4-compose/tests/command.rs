@@ -358,6 +358,47 @@ fn system_calls_are_rewritten_and_nothing_else() {
     assert_eq!(gate::inspect(program).unwrap().sites, [0u64; 0]);
 }
 
+/// A generator of numbers that look random and are the same every time.
+fn numbers(seed: u64) -> impl Iterator<Item = usize> {
+    let step = |state: &u64| {
+        Some(
+            state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1),
+        )
+    };
+    std::iter::successors(step(&seed), step).map(|state| (state >> 33) as usize)
+}
+
+#[test]
+fn a_damaged_file_is_refused_or_packed_but_never_a_panic() {
+    let stage = Stage::new(CONFIG);
+    for file in ["sample.elf", "root-task.elf"] {
+        damage(&fs::read(stage.path(file)).unwrap());
+    }
+}
+
+fn damage(built: &[u8]) {
+    // Most damage goes to the headers: the rest is mostly debug information.
+    let span = [64, 256, built.len()];
+    for seed in 0..3000 {
+        let mut damaged = built.to_vec();
+        let mut number = numbers(seed);
+        for _ in 0..1 + seed % 4 {
+            let at = number.next().unwrap() % span[seed as usize % span.len()];
+            damaged[at] = number.next().unwrap() as u8;
+        }
+        let length = damaged.len() - number.next().unwrap() % 64;
+        damaged.truncate(length);
+        let _ = gate::rewrite(&mut damaged);
+        if image::check_program("damaged", &damaged).is_ok() {
+            let _ = image::strip(&damaged);
+        }
+        let _ = image::append(&damaged, &[], 100);
+        let _ = image::find_entry(&damaged, "bins/sample");
+    }
+}
+
 #[test]
 fn a_kernel_that_needs_no_gate_gets_the_program_as_built() {
     let stage = Stage::new(CONFIG_SYSENTER);

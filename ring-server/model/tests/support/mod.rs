@@ -5,7 +5,7 @@
 
 use capnp::message::Builder;
 use capnp::serialize;
-use capos_config::capos_capnp::{ExceptionType, cap_exception, console, timer};
+use capos_config::capos_capnp::{ExceptionType, cap_exception, capability_manager, console, timer};
 use capos_config::ring::CapCqe;
 use capos_rt::{CallId, CompletedCall, CopyTransfer, RingClient, RingClientError, Transport};
 use ring_server_core::{
@@ -157,4 +157,40 @@ impl Transport for PublishedClient {
         let call = self.client.submit_release(cap_id)?;
         Ok(self.wait(call, timeout_ns)?.cqe().result)
     }
+}
+
+/// Params of `CapabilityManager.revoke`.
+pub fn revoke_params(cap: u32) -> Vec<u8> {
+    let mut message = Builder::new_default();
+    message
+        .init_root::<capability_manager::revoke_params::Builder<'_>>()
+        .set_cap_id(cap);
+    serialize::write_message_to_words(&message)
+}
+
+/// Rows of `CapabilityManager.list`, decoded as the published client does.
+pub fn decode_list(bytes: &[u8]) -> Vec<(u32, u64, String)> {
+    let mut slice = bytes;
+    let message = serialize::read_message(&mut slice, capos_config::default_reader_options())
+        .expect("a list message");
+    let root = message
+        .get_root::<capability_manager::list_results::Reader<'_>>()
+        .unwrap();
+    let rows = root.get_capabilities().unwrap();
+    rows.iter()
+        .map(|row| {
+            let label = row.get_label().unwrap().to_string().unwrap();
+            (row.get_id(), row.get_interface_id(), label)
+        })
+        .collect()
+}
+
+/// The empty result of `CapabilityManager.revoke`.
+pub fn decode_revoke(bytes: &[u8]) {
+    let mut slice = bytes;
+    let message = serialize::read_message(&mut slice, capos_config::default_reader_options())
+        .expect("an empty-struct message");
+    message
+        .get_root::<capability_manager::revoke_results::Reader<'_>>()
+        .expect("a struct at the root");
 }

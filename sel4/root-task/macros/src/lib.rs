@@ -15,7 +15,7 @@ use syn::{Expr, Ident, ItemFn, ReturnType, Token, Type};
 /// `Result<Never, E>` with `E: Debug`; an error is reported like a panic.
 ///
 /// - `stack_size = <bytes>`: 64 KiB where left out. A guard page lies below.
-/// - `heap_size = <bytes>`: without it the program has no allocator.
+/// - `heap_size = <bytes>`: 64 KiB where left out.
 ///
 /// Sizes are constant expressions and are rounded up to whole pages.
 #[proc_macro_attribute]
@@ -48,14 +48,14 @@ fn expand(arguments: &Arguments, main: &ItemFn) -> syn::Result<TokenStream> {
         Some(size) => quote!(#size),
         None => quote!(::sel4_root_task::DEFAULT_STACK_SIZE),
     };
-    let heap = arguments
-        .heap_size
-        .as_ref()
-        .map(|size| quote!(::sel4_root_task::declare_heap!(#size);));
+    let heap_size = match &arguments.heap_size {
+        Some(size) => quote!(#size),
+        None => quote!(::sel4_root_task::DEFAULT_HEAP_SIZE),
+    };
     Ok(quote! {
         #main
         ::sel4_root_task::declare_root_task!(#ends, #name, #stack_size);
-        #heap
+        ::sel4_root_task::declare_heap!(#heap_size);
     }
     .into())
 }

@@ -22,7 +22,9 @@ const TICKS: usize = 3;
 
 /// Three ticks arrive, each after its acknowledgement.
 pub fn timer(resources: &mut Resources) -> Outcome {
-    let ports = slot::IO_PORT.cap();
+    let ports = resources
+        .ports(PIT_CHANNEL_0, PIT_COMMAND)
+        .map_err(refused("ports"))?;
     let notification: cap::Notification = resources
         .object(ObjectBlueprint::Notification)
         .map_err(refused("notification"))?;

@@ -17,10 +17,9 @@ mod runtime;
 mod thread;
 
 use sel4::BootInfoPtr;
-use sel4::init_thread::slot;
 use sel4_root_task::{EmergencyConsole, root_task};
 
-use report::Report;
+use report::{EXIT_PORT, Report};
 use resources::Resources;
 
 /// Bytes of heap; `runtime::heap` allocates in quarters of it.
@@ -28,11 +27,8 @@ const HEAP_SIZE: usize = 256 * 1024;
 
 #[root_task(stack_size = 64 * 1024, heap_size = HEAP_SIZE)]
 fn main(bootinfo: &BootInfoPtr) -> ! {
-    let ports = slot::IO_PORT.cap();
-    let console = EmergencyConsole::new(ports, EmergencyConsole::COM1);
-    sel4_root_task::set_emergency_console(console);
-    let mut report = Report::new(console, ports);
     let mut resources = Resources::new(bootinfo);
+    let mut report = open_report(&mut resources).expect("ports can be issued");
     describe(&mut report, bootinfo);
 
     report.check("heap", runtime::heap());
@@ -63,6 +59,14 @@ fn main(bootinfo: &BootInfoPtr) -> ! {
         report.check("fault-round-trip", measured);
     }
     report.finish()
+}
+
+fn open_report(resources: &mut Resources) -> sel4::Result<Report> {
+    let com1 = EmergencyConsole::COM1;
+    let console = EmergencyConsole::new(resources.ports(com1, com1 + 7)?, com1);
+    sel4_root_task::set_emergency_console(console);
+    let exit = resources.ports(EXIT_PORT, EXIT_PORT + 1)?;
+    Ok(Report::new(console, exit))
 }
 
 fn describe(report: &mut Report, bootinfo: &BootInfoPtr) {

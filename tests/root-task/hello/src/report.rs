@@ -10,7 +10,7 @@ use sel4_root_task::EmergencyConsole;
 pub type Outcome = Result<(), String>;
 
 /// QEMU's `isa-debug-exit` device.
-const EXIT_PORT: u16 = 0x501;
+pub const EXIT_PORT: u16 = 0x501;
 const EXIT_VALUE: u16 = 1;
 
 /// Fails a check unless a condition holds.
@@ -31,17 +31,17 @@ pub fn refused(what: &'static str) -> impl Fn(sel4::Error) -> String {
 /// Where lines go, and the score.
 pub struct Report {
     console: EmergencyConsole,
-    ports: cap::IoPort,
+    exit: cap::IoPort,
     passed: usize,
     failed: usize,
 }
 
 impl Report {
-    /// Reports on the port that `console` writes.
-    pub const fn new(console: EmergencyConsole, ports: cap::IoPort) -> Self {
+    /// Reports on `console`, and ends the machine through `exit`.
+    pub const fn new(console: EmergencyConsole, exit: cap::IoPort) -> Self {
         Self {
             console,
-            ports,
+            exit,
             passed: 0,
             failed: 0,
         }
@@ -73,7 +73,7 @@ impl Report {
         self.note(format_args!("{passed} passed, {failed} failed"));
         self.note(format_args!("verdict: exit {}", i32::from(failed != 0)));
         // Without the device the machine stays; the verdict is out already.
-        let _ = self.ports.ioport_out16(EXIT_PORT, EXIT_VALUE);
+        let _ = self.exit.ioport_out16(EXIT_PORT, EXIT_VALUE);
         sel4::init_thread::suspend_self()
     }
 }

@@ -3,7 +3,9 @@
 use core::ops::Range;
 
 use sel4::init_thread::slot;
-use sel4::{AbsoluteCPtr, BootInfo, CPtr, Cap, CapType, ObjectBlueprint, Result, cap};
+use sel4::{
+    AbsoluteCPtr, BootInfo, CPtr, Cap, CapType, IoPortAuthority, ObjectBlueprint, Result, cap,
+};
 
 /// What the checks create objects from.
 pub struct Resources {
@@ -29,6 +31,13 @@ impl Resources {
     pub fn slot(&mut self) -> AbsoluteCPtr {
         let index = self.slots.next().expect("the initial CNode has room");
         absolute(CPtr::from_bits(index as u64))
+    }
+
+    /// Ports `first` to `last`, which nobody else has.
+    pub fn ports(&mut self, first: u16, last: u16) -> Result<cap::IoPort> {
+        let slot = self.slot();
+        IoPortAuthority::of_init_thread().issue(first, last, &slot)?;
+        Ok(Cap::from_bits(slot.path().bits()))
     }
 
     /// A new object.

@@ -1,7 +1,7 @@
 /*
- * Memory functions for capOS applications. The compiler emits calls to them;
- * an application is linked without a C library, so they come from here.
+ * What a capOS application is linked with in place of a C library.
  *
+ * Memory functions: the compiler emits calls to them.
  * Words of eight bytes move through memcpy of a constant size, which the
  * compiler turns into one unaligned load or store. Built freestanding and
  * without loop idiom recognition, so that no loop becomes a call to itself.
@@ -100,4 +100,19 @@ size strlen(const char *text)
 	while (text[length])
 		length++;
 	return length;
+}
+
+/*
+ * Unwinding: the prebuilt library crates refer to it. Applications abort on
+ * panic, so it is never reached; a runtime that brings its own wins.
+ */
+__attribute__((weak, noreturn)) void _Unwind_Resume(void *exception)
+{
+	(void)exception;
+	__builtin_trap();
+}
+
+__attribute__((weak, noreturn)) void rust_eh_personality(void)
+{
+	__builtin_trap();
 }

@@ -1,0 +1,650 @@
+//! Processes that start processes: `ProcessSpawner` and `ProcessHandle`.
+//!
+//! # Theory of operation
+//! Spawning is the one operation of the server that takes storage: it makes a
+//! process. It decodes the request, asks the machine for an address space with
+//! the program in it, lets [`Server::create_process`] turn the grants into
+//! holds, has the machine start the thread, and only then gives the parent its
+//! result capabilities. Whatever fails on the way, everything before it is
+//! undone and the parent gets an exception.
+//!
+//! Result capabilities, in this order: the `ProcessHandle`, the child's
+//! `CapabilityManager`, and a client facet of each endpoint that was made for
+//! the child.
+//!
+//! A handle's record outlives the process, so that `wait` answers whenever it
+//! is called; it goes when the last hold on it does.
+//!
+//! # Invariants
+//! - **H1** A record is running exactly while its process lives, and then the
+//!   process names it.
+//! - **H2** A waiter is charged one outstanding operation.
+
+use alloc::vec::Vec;
+
+use capnp::Word;
+use capnp::traits::HasStructSize;
+use capos_config::capos_capnp::process_handle::wait_results;
+use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
+use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source};
+use capos_config::ring::{
+    CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER,
+    CAP_TRANSFER_RESULT_SIZE, CapCqe, CapSqe, MAX_TRANSFER_DESCRIPTORS,
+};
+use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
+
+use crate::cap_table::{CapId, Hold, HoldOrigin};
+use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
+use crate::dispatch::{Caller, Outcome};
+use crate::encode::{Emitter, NoRoom};
+use crate::endpoint::ResultBuffer;
+use crate::exception::Exception;
+use crate::grants::{Grant, GrantSource, Passing};
+use crate::ids::{Pid, ThreadRef};
+use crate::kernel::{Refusal, malformed};
+use crate::machine::{Machine, PrepareError};
+use crate::objects::Object;
+use crate::pool::Pool;
+use crate::rendezvous::result_of;
+use crate::ring::completion;
+use crate::server::{CreateError, ProcessSpec, Server};
+
+/// Exit code of a process that was ended through its handle.
+pub const EXIT_TERMINATED: i64 = 137;
+/// Exit code of a process that was ended for a fault.
+pub const EXIT_FAULT: i64 = 139;
+
+/// Handles that can exist at one time.
+const HANDLES_MAX: u32 = 256;
+/// Longest program name in a boot package.
+const NAME_BYTES_MAX: usize = 64;
+/// Grants of one spawn: as many as a CapSet page has lines.
+const GRANTS_MAX: u32 = capos_config::capset::CAPSET_MAX_ENTRIES as u32;
+
+mod method {
+    pub const SPAWN: u16 = 0;
+    pub const CREATE_PIPE: u16 = 1;
+    pub const WAIT: u16 = 0;
+    pub const TERMINATE: u16 = 1;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running(Pid),
+    Ended(i64),
+}
+
+/// Who waits for a process.
+#[derive(Clone, Copy, Debug)]
+struct ExitWaiter {
+    thread: ThreadRef,
+    user_data: u64,
+    result: ResultBuffer,
+}
+
+/// What a `ProcessHandle` names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandleRecord {
+    state: State,
+    waiter: Option<ExitWaiter>,
+}
+
+/// All handle records.
+pub(crate) type Handles = Pool<HandleRecord>;
+
+/// An empty table of handle records.
+pub(crate) fn handles() -> Handles {
+    Pool::with_capacity(HANDLES_MAX)
+}
+
+/// Result capabilities of one spawn, as the parent is told.
+struct ResultCaps {
+    bytes: [u8; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
+    count: usize,
+}
+
+impl ResultCaps {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
+            count: 0,
+        }
+    }
+
+    fn push(&mut self, id: CapId, interface_id: u64) {
+        let at = self.count * CAP_TRANSFER_RESULT_SIZE;
+        if let Some(record) = self.bytes.get_mut(at..at + CAP_TRANSFER_RESULT_SIZE) {
+            record[..4].copy_from_slice(&id.raw().to_le_bytes());
+            record[8..].copy_from_slice(&interface_id.to_le_bytes());
+            self.count += 1;
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.count * CAP_TRANSFER_RESULT_SIZE]
+    }
+}
+
+impl<M: Machine> Server<M> {
+    /// CALL to a `ProcessSpawner`.
+    pub(crate) fn call_spawner(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+    ) -> Outcome {
+        let spawned = match sqe.method_id {
+            method::SPAWN => self.spawn(machine, caller, sqe),
+            method::CREATE_PIPE => Err(Exception::unimplemented().into()),
+            _ => Err(Exception::unimplemented().into()),
+        };
+        match spawned {
+            Ok(cqe) => Outcome::Complete(cqe),
+            Err(refusal) => self.refuse(machine, caller, sqe, refusal),
+        }
+    }
+
+    /// CALL to a `ProcessHandle`.
+    pub(crate) fn call_handle(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        index: u32,
+    ) -> Outcome {
+        let outcome = match sqe.method_id {
+            method::WAIT => self.wait_for_exit(machine, caller, sqe, index),
+            method::TERMINATE => self.terminate(machine, sqe, index),
+            _ => Err(Exception::unimplemented().into()),
+        };
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(refusal) => self.refuse(machine, caller, sqe, refusal),
+        }
+    }
+
+    #[cold]
+    fn refuse(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        refusal: Refusal,
+    ) -> Outcome {
+        let code = match refusal {
+            Refusal::Transport(code) => code,
+            Refusal::Exception(exception) => {
+                self.raise_to(machine, caller.thread.pid, result_of(sqe), exception)
+            }
+        };
+        Outcome::code(sqe, code)
+    }
+
+    /// Decodes a spawn request and carries it out.
+    fn spawn(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Result<CapCqe, Refusal> {
+        let fault = Refusal::Transport(CAP_ERR_INVALID_PARAMS_BUFFER);
+        let words = (sqe.len as usize).div_ceil(size_of::<Word>());
+        let mut params = Word::allocate_zeroed_vec(words);
+        let bytes = &mut Word::words_to_bytes_mut(&mut params)[..sqe.len as usize];
+        let read = machine.read(caller.thread.pid, sqe.addr, bytes);
+        read.map_err(|_| fault)?;
+        let message = capnp::serialize::read_message_from_flat_slice_no_alloc(
+            &mut &*bytes,
+            capos_config::default_reader_options(),
+        )
+        .map_err(malformed)?;
+        let request = message
+            .get_root::<spawn_params::Reader<'_>>()
+            .map_err(malformed)?;
+        let program = text(request.get_binary_name())?;
+        if program.is_empty() || program.len() > NAME_BYTES_MAX {
+            return Err(Exception::invalid_argument("no such program").into());
+        }
+        let list = request.get_grants().map_err(malformed)?;
+        if list.len() > GRANTS_MAX {
+            return Err(Exception::invalid_argument("too many grants").into());
+        }
+        let grants = list
+            .iter()
+            .map(|grant| self.grant(caller.thread.pid, grant))
+            .collect::<Result<Vec<_>, Refusal>>()?;
+        self.spawn_granted(machine, caller, sqe, program, &grants)
+    }
+
+    /// One requested grant, checked as far as the request alone can be wrong.
+    fn grant<'a>(&self, from: Pid, grant: cap_grant::Reader<'a>) -> Result<Grant<'a>, Refusal> {
+        let name = text(grant.get_name())?;
+        let badge = grant.get_badge();
+        let source = grant.get_source().map_err(malformed)?;
+        let mode = grant.get_mode().map_err(|_| bad("unknown grant mode"))?;
+        match source.which().map_err(|_| bad("unknown grant source"))? {
+            cap_grant_source::Kernel(source) => {
+                let source = source.map_err(|_| bad("unknown kernel source"))?;
+                let source = kernel_source(source).ok_or(Exception::unimplemented())?;
+                if mode != CapGrantMode::Raw {
+                    return Err(bad("kernel sources are granted raw"));
+                }
+                Ok(Grant {
+                    badge,
+                    ..Grant::kernel(name, source)
+                })
+            }
+            cap_grant_source::Capability(()) => {
+                let cap = CapId::from_raw(grant.get_cap_id());
+                let interface_id = grant.get_interface_id();
+                let passing = match mode {
+                    CapGrantMode::Raw => self.raw_grant(from, cap, interface_id, badge)?,
+                    CapGrantMode::Move => Passing::Move,
+                    CapGrantMode::ClientEndpoint => Passing::Client {
+                        interface_id: Some(interface_id),
+                        badge: (badge != PRESERVE_CLIENT_ENDPOINT_BADGE).then_some(badge),
+                        disclosure_scope: 0,
+                    },
+                    CapGrantMode::ServiceObject => {
+                        return Err(bad("service objects are not granted at spawn"));
+                    }
+                };
+                Ok(Grant::held(name, from, cap, passing))
+            }
+        }
+    }
+
+    /// A raw grant repeats what the holder has; it relabels nothing.
+    fn raw_grant(
+        &self,
+        from: Pid,
+        cap: CapId,
+        interface_id: u64,
+        badge: u64,
+    ) -> Result<Passing, Refusal> {
+        let process = self.process(from).ok_or(bad("no such capability"))?;
+        let hold = process
+            .caps
+            .lookup(cap, &self.objects)
+            .map_err(|_| bad("no such capability"))?;
+        if hold.interface_id != interface_id || hold.badge != badge {
+            return Err(bad("a raw grant cannot relabel"));
+        }
+        Ok(Passing::Raw)
+    }
+
+    fn spawn_granted(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        program: &str,
+        grants: &[Grant<'_>],
+    ) -> Result<CapCqe, Refusal> {
+        let made_for_child = |grant: &&Grant<'_>| {
+            let endpoint = KernelCapSource::Endpoint;
+            grant.source == GrantSource::Kernel(endpoint)
+        };
+        let result_caps = 2 + grants.iter().filter(made_for_child).count();
+        self.check_room(caller, sqe, result_caps)?;
+        let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
+        let (session, limits) = (parent.session, parent.limits);
+        let embryo = machine.prepare(program).map_err(prepare_refused)?;
+        let mut capset = [0; CAPSET_PAGE_BYTES];
+        let spec = ProcessSpec::new(embryo.ring, embryo.space)
+            .limits(limits)
+            .grants(grants)
+            .session(session);
+        let child = match self.create_process(spec, &mut capset) {
+            Ok(child) => child,
+            Err(error) => {
+                machine.discard();
+                return Err(create_refused(&error).into());
+            }
+        };
+        if let Err(error) = machine.launch(child, &capset) {
+            self.destroy_process(machine, child);
+            return Err(prepare_refused(error).into());
+        }
+        match self.give_results(machine, caller, sqe, child) {
+            Ok(cqe) => Ok(cqe),
+            Err(refusal) => {
+                self.destroy_process(machine, child);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Checks before anything is made that the results can be given.
+    fn check_room(&self, caller: Caller, sqe: &CapSqe, caps: usize) -> Result<(), Refusal> {
+        if caps > MAX_TRANSFER_DESCRIPTORS {
+            return Err(Exception::overloaded("too many result capabilities").into());
+        }
+        let process = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
+        if process.caps.preflight(caps as u32).is_err() {
+            return Err(Exception::overloaded("capability slots exhausted").into());
+        }
+        if (sqe.result_len as usize) < SPAWN_RESULT_BYTES + caps * CAP_TRANSFER_RESULT_SIZE {
+            return Err(Exception::overloaded("result buffer too small").into());
+        }
+        Ok(())
+    }
+
+    /// Gives the parent handle, manager and facets, and writes the result.
+    fn give_results(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        child: Pid,
+    ) -> Result<CapCqe, Refusal> {
+        let mut given = ResultCaps::new();
+        if let Err(error) = self.insert_results(caller.thread.pid, child, &mut given) {
+            self.take_results_back(caller.thread.pid, &given);
+            return Err(create_refused(&error).into());
+        }
+        let mut result = [0; SPAWN_RESULT_BYTES];
+        let written = emit_spawned(&mut result)
+            .map_err(|NoRoom| Exception::overloaded("result buffer too small"))
+            .and_then(|len| {
+                let at = sqe.result_addr + len as u64;
+                let (pid, addr) = (caller.thread.pid, sqe.result_addr);
+                machine
+                    .write(pid, addr, &result[..len])
+                    .and_then(|()| machine.write(pid, at, given.bytes()))
+                    .map_err(|_| Exception::failed("result buffer"))?;
+                Ok(len)
+            });
+        match written {
+            Ok(len) => Ok(CapCqe {
+                flags: CAP_CQE_TRANSFER_RESULT_CAPS,
+                cap_count: given.count as u16,
+                ..completion(sqe.user_data, len as i32)
+            }),
+            Err(_) => {
+                self.take_results_back(caller.thread.pid, &given);
+                Err(Refusal::Transport(CAP_ERR_INVALID_RESULT_BUFFER))
+            }
+        }
+    }
+
+    fn insert_results(
+        &mut self,
+        parent: Pid,
+        child: Pid,
+        given: &mut ResultCaps,
+    ) -> Result<(), CreateError> {
+        let record = HandleRecord {
+            state: State::Running(child),
+            waiter: None,
+        };
+        let index = self.handles.insert(record);
+        let index = index.map_err(|_| CreateError::ObjectsExhausted)?;
+        match self.mint_object(Object::ProcessHandle(index)) {
+            Ok(hold) => {
+                if let Some(process) = self.process_mut(child) {
+                    process.handle = Some(index);
+                }
+                self.insert_result(parent, hold, HoldOrigin::ResultCap, given)?;
+            }
+            Err(error) => {
+                self.handles.remove(index);
+                return Err(error);
+            }
+        }
+        let manager = self.mint_object(Object::CapabilityManager(child))?;
+        self.insert_result(parent, manager, HoldOrigin::ResultCap, given)?;
+        for owner in self.endpoints_made_for(child) {
+            let facet = self.facet_of_owned(child, owner)?;
+            let origin = HoldOrigin::SpawnedEndpoint;
+            self.insert_result(parent, facet, origin, given)?;
+        }
+        Ok(())
+    }
+
+    /// The child's own endpoints that came into being with it.
+    fn endpoints_made_for(&self, child: Pid) -> Vec<CapId> {
+        let Some(process) = self.process(child) else {
+            return Vec::new();
+        };
+        let made = process.caps.iter().filter(|(_, hold)| {
+            hold.origin == HoldOrigin::Kernel
+                && matches!(
+                    self.objects.get(hold.object),
+                    Some(Object::EndpointOwner(_))
+                )
+        });
+        made.map(|(id, _)| id).collect()
+    }
+
+    fn insert_result(
+        &mut self,
+        parent: Pid,
+        hold: Hold,
+        origin: HoldOrigin,
+        given: &mut ResultCaps,
+    ) -> Result<(), CreateError> {
+        let hold = Hold { origin, ..hold };
+        let inserted = match self.process_mut(parent) {
+            Some(process) => process.caps.insert(hold).map_err(CreateError::from),
+            None => Err(CreateError::NoSuchHold),
+        };
+        match inserted {
+            Ok(id) => {
+                given.push(id, hold.interface_id);
+                Ok(())
+            }
+            Err(error) => {
+                self.release_hold(hold);
+                Err(error)
+            }
+        }
+    }
+
+    fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
+        for record in given.bytes().chunks_exact(CAP_TRANSFER_RESULT_SIZE) {
+            let raw = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
+            let removed = self
+                .process_mut(parent)
+                .and_then(|process| process.caps.remove(CapId::from_raw(raw)).ok());
+            if let Some(hold) = removed {
+                self.release_hold(hold);
+            }
+        }
+    }
+
+    /// `ProcessHandle.wait`: the exit code, now or when there is one.
+    fn wait_for_exit(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        index: u32,
+    ) -> Result<Outcome, Refusal> {
+        let gone = Exception::disconnected("no such process");
+        let record = *self.handles.get(index).ok_or(gone)?;
+        let waiter = ExitWaiter {
+            thread: caller.thread,
+            user_data: sqe.user_data,
+            result: result_of(sqe),
+        };
+        if let State::Ended(code) = record.state {
+            let result = self.write_exit_code(machine, &waiter, code);
+            return Ok(Outcome::code(sqe, result));
+        }
+        if record.waiter.is_some() {
+            return Err(Exception::failed("someone waits already").into());
+        }
+        let process = self.process_mut(caller.thread.pid).ok_or(gone)?;
+        process.begin_outstanding()?;
+        if let Some(record) = self.handles.get_mut(index) {
+            record.waiter = Some(waiter);
+        }
+        Ok(Outcome::Pending)
+    }
+
+    /// `ProcessHandle.terminate`: ends the process; nothing happens if it has
+    /// ended.
+    fn terminate(&mut self, machine: &mut M, sqe: &CapSqe, index: u32) -> Result<Outcome, Refusal> {
+        let gone = Exception::disconnected("no such process");
+        let record = *self.handles.get(index).ok_or(gone)?;
+        if let State::Running(pid) = record.state {
+            self.end_process(machine, pid, EXIT_TERMINATED);
+        }
+        Ok(Outcome::code(sqe, 0))
+    }
+
+    /// Writes `wait`'s result; returns the completion code.
+    fn write_exit_code(&mut self, machine: &mut M, waiter: &ExitWaiter, code: i64) -> i32 {
+        let mut bytes = [0; WAIT_RESULT_BYTES];
+        let pid = waiter.thread.pid;
+        let len = emit_exit_code(&mut bytes, code).unwrap_or(bytes.len());
+        if len > waiter.result.len as usize {
+            let exception = Exception::overloaded("result buffer too small");
+            return self.raise_to(machine, pid, waiter.result, exception);
+        }
+        machine
+            .write(pid, waiter.result.addr, &bytes[..len])
+            .map_or(CAP_ERR_INVALID_RESULT_BUFFER, |()| len as i32)
+    }
+
+    /// Tells a process's handle that it ended, and whoever waits.
+    pub(crate) fn settle_handle(&mut self, machine: &mut M, handle: Option<u32>, code: i64) {
+        let Some(record) = handle.and_then(|index| self.handles.get_mut(index)) else {
+            return;
+        };
+        record.state = State::Ended(code);
+        if let Some(waiter) = record.waiter.take() {
+            let result = self.write_exit_code(machine, &waiter, code);
+            self.complete_caller(
+                machine,
+                waiter.thread,
+                &completion(waiter.user_data, result),
+            );
+        }
+    }
+
+    /// Forgets what a process that is gone was waiting for.
+    pub(crate) fn forget_exit_waits(&mut self, pid: Pid) {
+        for record in self.handles.values_mut() {
+            record.waiter.take_if(|waiter| waiter.thread.pid == pid);
+        }
+    }
+
+    /// The last hold on a handle is gone: the process goes on, unwatched.
+    pub(crate) fn close_handle(&mut self, machine: &mut M, index: u32) {
+        let Some(record) = self.handles.remove(index) else {
+            return;
+        };
+        if let State::Running(pid) = record.state
+            && let Some(process) = self.process_mut(pid)
+        {
+            process.handle = None;
+        }
+        if let Some(waiter) = record.waiter {
+            let (pid, closed) = (
+                waiter.thread.pid,
+                Exception::disconnected("handle released"),
+            );
+            let code = self.raise_to(machine, pid, waiter.result, closed);
+            self.complete_caller(machine, waiter.thread, &completion(waiter.user_data, code));
+        }
+    }
+
+    /// As [`Server::close_handle`], where nobody can wait yet.
+    pub(crate) fn discard_handle(&mut self, index: u32) {
+        if let Some(record) = self.handles.remove(index)
+            && let State::Running(pid) = record.state
+            && let Some(process) = self.process_mut(pid)
+        {
+            process.handle = None;
+        }
+    }
+
+    /// Operations of `pid` that wait for an exit (H2).
+    pub(crate) fn exit_waits(&self, pid: Pid) -> usize {
+        let waits = |record: &HandleRecord| record.waiter.is_some_and(|w| w.thread.pid == pid);
+        self.handles.iter().filter(|(_, r)| waits(r)).count()
+    }
+
+    /// Asserts H1.
+    pub(crate) fn check_handles(&self) {
+        self.handles.check();
+        for (index, record) in self.handles.iter() {
+            if let State::Running(pid) = record.state {
+                let handle = self.process(pid).and_then(|process| process.handle);
+                assert_eq!(handle, Some(index), "H1: handle {index}");
+            }
+        }
+    }
+}
+
+/// A message of one word of data: table, pointer, data.
+const SPAWN_RESULT_BYTES: usize = 3 * size_of::<Word>();
+const WAIT_RESULT_BYTES: usize = 3 * size_of::<Word>();
+
+/// Handle first, manager second.
+fn emit_spawned(out: &mut [u8]) -> Result<usize, NoRoom> {
+    let size = <spawn_results::Builder<'_> as HasStructSize>::STRUCT_SIZE;
+    let (mut message, root) = Emitter::new(out, size)?;
+    message.set_u16(root, 0, 0)?;
+    message.set_u16(root, 1, 1)?;
+    message.finish()
+}
+
+fn emit_exit_code(out: &mut [u8], code: i64) -> Result<usize, NoRoom> {
+    let size = <wait_results::Builder<'_> as HasStructSize>::STRUCT_SIZE;
+    let (mut message, root) = Emitter::new(out, size)?;
+    message.set_u64(root, 0, code as u64)?;
+    message.finish()
+}
+
+fn bad(message: &'static str) -> Refusal {
+    Exception::invalid_argument(message).into()
+}
+
+fn text<'a>(text: capnp::Result<capnp::text::Reader<'a>>) -> Result<&'a str, Refusal> {
+    text.map_err(malformed)?
+        .to_str()
+        .map_err(|_| bad("text is not UTF-8"))
+}
+
+/// The sources a spawner can mint for a child; others are refused.
+fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource> {
+    use capos_capnp::KernelCapSource as Wire;
+    Some(match source {
+        Wire::Console => KernelCapSource::Console,
+        Wire::Timer => KernelCapSource::Timer,
+        Wire::ParkSpace => KernelCapSource::ParkSpace,
+        Wire::Endpoint => KernelCapSource::Endpoint,
+        Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
+        Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
+        Wire::BootPackage => KernelCapSource::BootPackage,
+        _ => return None,
+    })
+}
+
+#[cold]
+fn prepare_refused(error: PrepareError) -> Exception {
+    match error {
+        PrepareError::NoSuchProgram => Exception::invalid_argument("no such program"),
+        PrepareError::BadProgram => Exception::invalid_argument("the program was refused"),
+        PrepareError::NoMemory => Exception::overloaded("out of memory"),
+    }
+}
+
+#[cold]
+fn create_refused(error: &CreateError) -> Exception {
+    match error {
+        CreateError::TooManyProcesses | CreateError::PidsExhausted => {
+            Exception::overloaded("too many processes")
+        }
+        CreateError::CapSlotsExhausted => Exception::overloaded("capability slots exhausted"),
+        CreateError::ObjectsExhausted => Exception::overloaded("objects exhausted"),
+        CreateError::Unsupported(_) => Exception::unimplemented(),
+        CreateError::CapSet(CapSetError::Full) => Exception::overloaded("too many grants"),
+        CreateError::CapSet(_) => Exception::invalid_argument("bad grant name"),
+        CreateError::NoSuchSession => Exception::disconnected("session ended"),
+        CreateError::NoSuchHold => Exception::invalid_argument("no such capability"),
+        CreateError::NotTransferable => Exception::failed("capability cannot be passed on"),
+        CreateError::CrossesSession => Exception::failed("capability cannot leave its session"),
+        CreateError::Relabel => Exception::failed("a delegated facet cannot be relabelled"),
+        CreateError::NotAnEndpoint => Exception::invalid_argument("not an endpoint"),
+        CreateError::NoBootSecret => Exception::failed("no boot secret"),
+    }
+}

@@ -1,0 +1,5 @@
+//! Links the root tasks.
+
+fn main() {
+    sel4_root_task_build::link();
+}
