@@ -31,7 +31,7 @@ use crate::dispatch::{Caller, Outcome};
 use crate::endpoint::{CallState, Endpoints};
 use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
-use crate::limits::{Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
+use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
 use crate::pool::Pool;
@@ -55,11 +55,6 @@ const ROOTS: [Object; 5] = [
     Object::ProcessSpawner,
     Object::BootPackage,
 ];
-
-/// Sessions that can be open at one time.
-const SESSIONS_MAX: u32 = 128;
-/// Objects that can exist at one time.
-const OBJECTS_MAX: u32 = 1024;
 
 /// What becomes of a thread that entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +155,7 @@ impl From<UnsupportedSource> for CreateError {
 pub(crate) type ProcessSlot<R> = Option<Box<Process<R>>>;
 
 /// The capOS personality.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server<M: Machine> {
     pub(crate) processes: Box<[ProcessSlot<M::Ring>; PROCESS_SLOTS]>,
     pub(crate) objects: Objects,
@@ -202,10 +197,21 @@ impl<M: Machine> Server<M> {
     /// The session of processes that are given none.
     pub const SYSTEM_SESSION: SessionId = SessionId(0);
 
-    /// A server without processes, that makes no endpoints. All storage that
-    /// dispatch uses is taken here and in [`Server::create_process`].
+    /// A server without processes, that makes no endpoints.
     pub fn new() -> Self {
-        let mut objects = Objects::with_capacity(OBJECTS_MAX);
+        Self::with_capacity(&Capacity::DEFAULT, None)
+    }
+
+    /// A server that makes endpoints, whose callers are described under keyed
+    /// references.
+    pub fn with_boot_secret(secret: BootSecret) -> Self {
+        Self::with_capacity(&Capacity::DEFAULT, Some(secret))
+    }
+
+    /// A server of chosen size. All storage that dispatch uses is taken here
+    /// and in [`Server::create_process`].
+    pub fn with_capacity(capacity: &Capacity, secret: Option<BootSecret>) -> Self {
+        let mut objects = Objects::with_capacity(capacity.objects, capacity.epochs);
         let roots = ROOTS
             .into_iter()
             .filter_map(|object| Some((object, objects.insert(object)?)))
@@ -217,23 +223,14 @@ impl<M: Machine> Server<M> {
             params: Word::allocate_zeroed_vec(PARAMS_BYTES_MAX as usize / size_of::<Word>()),
             reply: Word::allocate_zeroed_vec(RESULT_BYTES_MAX as usize / size_of::<Word>()),
             roots,
-            endpoints: Endpoints::new(),
-            sessions: sessions_with_system(),
+            endpoints: Endpoints::new(capacity),
+            sessions: sessions_with_system(capacity.sessions),
             references: ReferenceCache::new(),
-            secret: None,
-            dead: Vec::with_capacity(OBJECTS_MAX as usize),
+            secret,
+            dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             handles: spawn::handles(),
             next_pid: Pid::FIRST,
-        }
-    }
-
-    /// A server that makes endpoints, whose callers are described under keyed
-    /// references.
-    pub fn with_boot_secret(secret: BootSecret) -> Self {
-        Self {
-            secret: Some(secret),
-            ..Self::new()
         }
     }
 
@@ -761,8 +758,8 @@ fn is_owned_by_other(sqe: &CapSqe, tid: Tid) -> bool {
 }
 
 /// The session table with the system session in its first place.
-fn sessions_with_system() -> Pool<Session> {
-    let mut sessions = Pool::with_capacity(SESSIONS_MAX);
+fn sessions_with_system(capacity: u32) -> Pool<Session> {
+    let mut sessions = Pool::with_capacity(capacity.max(1));
     let info = SessionInfo::new(b"system").map(|mut info| {
         info.principal_kind = capos_abi::ENDPOINT_SESSION_PRINCIPAL_SERVICE;
         info.profile_class = capos_abi::ENDPOINT_SESSION_PROFILE_SYSTEM;

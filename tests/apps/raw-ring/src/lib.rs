@@ -1,35 +1,40 @@
 //! The capability ring without a client in between: entries go in exactly as
 //! written, valid or not.
+//!
+//! [`RawRing`] is the queue pair, [`Sqe`] says what an entry holds, [`Message`]
+//! and [`Mailbox`] are the two buffers of an endpoint call, and [`proof`] runs a
+//! program that proves one thing and says so.
 #![no_std]
 
+extern crate alloc;
+
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{Ordering, fence};
 
+use capos::syscall::cap_enter;
 use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
 
-/// An entry with every field but the operation zero.
-pub const fn entry(opcode: u8) -> CapSqe {
-    CapSqe {
-        opcode,
-        flags: 0,
-        method_id: 0,
-        cap_id: 0,
-        user_data: 0,
-        addr: 0,
-        len: 0,
-        result_len: 0,
-        result_addr: 0,
-        pipeline_dep: 0,
-        pipeline_field: 0,
-        xfer_cap_count: 0,
-        call_id: 0,
-        session_disclosure: 0,
-    }
-}
+mod entry;
+pub mod exception;
+pub mod loopback;
+mod message;
+pub mod proof;
+
+pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};
+pub use loopback::Loopback;
+pub use message::{Delivery, Mailbox, Message, Record, copied, moved};
+pub use proof::{Failure, Process, Proof};
+
+/// Longest wait for something that should happen, in nanoseconds.
+pub const PATIENCE_NS: u64 = 20_000_000_000;
 
 /// The ring of this process.
 pub struct RawRing {
     base: *mut u8,
+    /// Completions that were taken while another one was waited for.
+    kept: Vec<CapCqe>,
+    next_user_data: u64,
 }
 
 impl RawRing {
@@ -39,11 +44,27 @@ impl RawRing {
     /// `base` is the ring page of this process, and nothing else uses the ring
     /// while the value lives.
     pub unsafe fn new(base: *mut u8) -> Self {
-        Self { base }
+        Self {
+            base,
+            kept: Vec::new(),
+            next_user_data: 0x1000,
+        }
     }
 
-    fn header(&self) -> *mut CapRingHeader {
+    /// The header at the start of the page, for reading and corrupting.
+    pub fn header(&self) -> *mut CapRingHeader {
         self.base.cast()
+    }
+
+    /// The first byte of the page.
+    pub fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// A `user_data` that was not used before.
+    pub fn fresh_user_data(&mut self) -> u64 {
+        self.next_user_data += 1;
+        self.next_user_data
     }
 
     /// Writes `entries` behind each other and publishes them together. At most
@@ -64,6 +85,15 @@ impl RawRing {
         }
     }
 
+    /// Submits and lets the system take what it can, without waiting.
+    ///
+    /// # Errors
+    /// The system refused to take anything.
+    pub fn flush(&mut self, entries: &[CapSqe]) -> Result<u32, Failure> {
+        self.submit(entries);
+        cap_enter(0, 0).map_err(|error| Failure::new(alloc::format!("cap_enter: {error:?}")))
+    }
+
     /// Takes the oldest completion, if there is one.
     pub fn take(&mut self) -> Option<CapCqe> {
         let header = self.header();
@@ -82,6 +112,76 @@ impl RawRing {
 
     /// Drops all completions that are there; returns how many.
     pub fn drain(&mut self) -> usize {
+        self.kept.clear();
         core::iter::from_fn(|| self.take()).count()
+    }
+
+    /// The completion of `user_data`, if it came; the others are kept.
+    pub fn find(&mut self, user_data: u64) -> Option<CapCqe> {
+        while let Some(cqe) = self.take() {
+            self.kept.push(cqe);
+        }
+        let at = self
+            .kept
+            .iter()
+            .position(|cqe| cqe.user_data == user_data)?;
+        Some(self.kept.remove(at))
+    }
+
+    /// How many completions came that nobody asked for yet.
+    pub fn unclaimed(&mut self) -> usize {
+        while let Some(cqe) = self.take() {
+            self.kept.push(cqe);
+        }
+        self.kept.len()
+    }
+
+    /// Waits for the completion of `user_data`; the others are kept.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub fn wait(&mut self, user_data: u64) -> Result<CapCqe, Failure> {
+        loop {
+            if let Some(cqe) = self.find(user_data) {
+                return Ok(cqe);
+            }
+            match cap_enter(1, PATIENCE_NS) {
+                Ok(0) => return Err(Failure::new("a completion does not come")),
+                Ok(_) => {}
+                Err(error) => return Err(Failure::new(alloc::format!("cap_enter: {error:?}"))),
+            }
+        }
+    }
+
+    /// Submits one entry under a fresh `user_data` and waits for its
+    /// completion.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub fn perform(&mut self, sqe: CapSqe) -> Result<CapCqe, Failure> {
+        let user_data = self.fresh_user_data();
+        self.submit(&[CapSqe { user_data, ..sqe }]);
+        self.wait(user_data)
+    }
+
+    /// Submits one entry under a fresh `user_data`, which is returned, and
+    /// lets the system take it.
+    ///
+    /// # Errors
+    /// The system refused to take anything.
+    pub fn start(&mut self, sqe: CapSqe) -> Result<u64, Failure> {
+        let user_data = self.fresh_user_data();
+        self.flush(&[CapSqe { user_data, ..sqe }])?;
+        Ok(user_data)
+    }
+
+    /// Performs an entry that is to end with `result`.
+    ///
+    /// # Errors
+    /// It ends otherwise, or not at all.
+    pub fn expect(&mut self, what: &str, sqe: CapSqe, result: i32) -> Result<CapCqe, Failure> {
+        let cqe = self.perform(sqe)?;
+        proof::equal(what, cqe.result, result)?;
+        Ok(cqe)
     }
 }
