@@ -7,25 +7,13 @@
 
 use cap_broker_core::sim::{Backing, Demand, MachineProfile, PageRun, Report, Shortfall, simulate};
 use cap_broker_core::{ObjectKind, ObjectSizes};
-use capos_loader::{AddressMap, LoadPlan};
+use capos_loader::{self as loader, AddressMap, LoadPlan, Region};
 use object::Endianness;
 use object::elf::PT_LOAD;
 use object::read::elf::{ElfFile64, ProgramHeader};
 
-const MIB: u64 = 1 << 20;
-const PAGE_BYTES: u64 = 4096;
-/// Where multiboot kernels are loaded; memory below is the firmware's.
-const KERNEL_BASE: u64 = MIB;
-/// Firmware tables at the top of memory.
-const FIRMWARE_BYTES: u64 = MIB;
-/// Bits of a CNode slot on x86_64 (`seL4_SlotBits`).
-const SLOT_BITS: u64 = 5;
-/// Page tables, bootinfo, IPC buffer and idle thread of the root task.
-const ROOT_SERVER_BYTES: u64 = 64 * 1024;
 /// Slots the root task uses for ports, interrupts and badged capabilities.
 const ROOT_SLOTS: u32 = 16;
-/// Slots the kernel fills besides image frames and untypeds.
-const KERNEL_SLOTS: u64 = 512;
 
 /// The system does not fit, or its files cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -36,62 +24,33 @@ pub enum BudgetError {
     )]
     Shortfall {
         /// The machine.
-        memory_mib: u64,
+        memory_mib: u32,
         /// What is missing.
         shortfall: Shortfall,
     },
-    /// Kernel and image alone do not fit.
-    #[error("kernel and image take {needed} bytes; a machine of {memory_mib} MiB is too small")]
-    Image {
-        /// The machine.
-        memory_mib: u64,
-        /// Bytes needed.
-        needed: u64,
-    },
     /// Not an ELF file.
-    #[error("{0}: {1}")]
-    Unreadable(&'static str, String),
+    #[error("the image cannot be understood: {0}")]
+    Unreadable(String),
 }
 
 /// The machine and what is loaded before the root task runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Boot<'a> {
     /// Memory of the machine in MiB.
-    pub memory_mib: u64,
-    /// The kernel's ELF file.
-    pub kernel: &'a [u8],
+    pub memory_mib: u32,
     /// The root task with its archive.
     pub image: &'a [u8],
     /// `CONFIG_ROOT_CNODE_SIZE_BITS`.
-    pub root_cnode_bits: u64,
+    pub root_cnode_bits: u8,
 }
 
 impl Boot<'_> {
-    /// What the kernel leaves, a little less than it really is.
+    /// What the kernel leaves: the file is kept while its image is unpacked.
     fn profile(&self) -> Result<MachineProfile, BudgetError> {
-        let kernel = extent(self.kernel).map_err(|e| BudgetError::Unreadable("kernel", e))?;
-        let image = extent(self.image).map_err(|e| BudgetError::Unreadable("image", e))?;
-        let used = KERNEL_BASE
-            + kernel
-            + page_ceil(self.image.len() as u64)
-            + image
-            + (1 << (self.root_cnode_bits + SLOT_BITS))
-            + ROOT_SERVER_BYTES;
-        let end = (self.memory_mib * MIB).saturating_sub(FIRMWARE_BYTES);
-        if used >= end {
-            return Err(BudgetError::Image {
-                memory_mib: self.memory_mib,
-                needed: used + FIRMWARE_BYTES,
-            });
-        }
-        let slots = (1_u64 << self.root_cnode_bits)
-            .saturating_sub(image / PAGE_BYTES)
-            .saturating_sub(KERNEL_SLOTS);
-        let pages = (end - used) / PAGE_BYTES;
-        let start = page_ceil(used);
-        let window = u32::try_from(pages.min(slots / 2)).unwrap_or(u32::MAX);
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        Ok(MachineProfile::from_ranges(&[(start, end)], slots, window))
+        let loaded = extent(self.image).map_err(BudgetError::Unreadable)?;
+        let image = loaded + self.image.len() as u64;
+        let memory = self.memory_mib.into();
+        Ok(MachineProfile::pc99(memory, image, self.root_cnode_bits))
     }
 }
 
@@ -127,15 +86,15 @@ fn runs(file: &[u8]) -> Vec<PageRun> {
         return Vec::new();
     };
     let map = AddressMap::for_program(&plan, true);
-    let run = |region: &capos_loader::Region| PageRun {
+    let run = |region: &Region| PageRun {
         start: region.start,
         pages: region.pages(),
-        eager: region.backing == capos_loader::Backing::Eager,
+        eager: region.backing == loader::Backing::Eager,
     };
     map.regions().iter().map(run).collect()
 }
 
-/// Bytes of physical memory from an ELF file's first loaded page to its last.
+/// Bytes of memory from an ELF file's first loaded page to its last.
 fn extent(file: &[u8]) -> Result<u64, String> {
     let elf = ElfFile64::<Endianness>::parse(file).map_err(|e| e.to_string())?;
     let endian = elf.endian();
@@ -150,9 +109,51 @@ fn extent(file: &[u8]) -> Result<u64, String> {
     let (start, end) = ranges.fold((u64::MAX, 0), |(start, end), range| {
         (start.min(range.0), end.max(range.1))
     });
-    Ok(page_ceil(end.saturating_sub(start)))
+    Ok(end.saturating_sub(start))
 }
 
-const fn page_ceil(bytes: u64) -> u64 {
-    bytes.next_multiple_of(PAGE_BYTES)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file that is a header and nothing else.
+    fn empty_image() -> Vec<u8> {
+        const HEADER_BYTES: usize = 64;
+        let mut file = vec![0; HEADER_BYTES];
+        // Magic, 64-bit, little-endian, version 1; ET_EXEC, x86-64, version 1.
+        file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        file[16..24].copy_from_slice(&[2, 0, 62, 0, 1, 0, 0, 0]);
+        file[52] = HEADER_BYTES as u8;
+        file
+    }
+
+    fn check_with(memory_mib: u32, root_cnode_bits: u8) -> Result<Report, BudgetError> {
+        let image = empty_image();
+        let boot = Boot {
+            memory_mib,
+            image: &image,
+            root_cnode_bits,
+        };
+        check(&boot, &[])
+    }
+
+    #[test]
+    fn an_empty_system_fits_and_a_tiny_machine_is_refused_with_a_figure() {
+        assert!(check_with(64, 16).is_ok());
+        let error = check_with(4, 16).expect_err("4 MiB hold no root CNode");
+        let text = error.to_string();
+        assert!(text.contains("machine of 4 MiB"), "{text}");
+        assert!(text.contains("bytes of memory"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_image_is_refused() {
+        let boot = Boot {
+            memory_mib: 512,
+            image: b"no ELF file",
+            root_cnode_bits: 16,
+        };
+        let error = check(&boot, &[]).expect_err("not an image");
+        assert!(error.to_string().contains("image"));
+    }
 }

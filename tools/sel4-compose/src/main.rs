@@ -40,8 +40,9 @@ struct Options {
     /// Emulator to use.
     #[arg(long, global = true, value_name = "FILE")]
     qemu: Option<PathBuf>,
-    /// Memory of the machine in MiB.
-    #[arg(long, global = true, default_value_t = system::MEMORY_MIB, value_name = "MIB")]
+    /// Memory of the machine in MiB; the kernel itself needs 32 to start.
+    #[arg(long, global = true, default_value_t = system::MEMORY_MIB, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(32..=65536))]
     memory: u32,
     /// Count time in instructions (repeatable measurements, one processor).
     #[arg(long, global = true)]

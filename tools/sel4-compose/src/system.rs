@@ -186,10 +186,9 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     let archive = boot_archive(&app.name, &packed_program, &plan.grants)?;
     let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
     let boot = budget::Boot {
-        memory_mib: plan.memory_mib.into(),
-        kernel: &read(&prefix.kernel())?,
+        memory_mib: plan.memory_mib,
         image: &image,
-        root_cnode_bits: prefix.root_cnode_bits(),
+        root_cnode_bits: prefix.root_cnode_bits() as u8,
     };
     budget::check(&boot, &[(&app.name, &packed_program)])?;
     let files = RunDirectory::create(&places.build)?;
