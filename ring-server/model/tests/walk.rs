@@ -144,25 +144,24 @@ impl Walk {
             ..Limits::CEILING
         };
         // A grant that cannot be had refuses them all: try with fewer.
-        while let Err(_) = self.system.try_spawn(&grants, limits, None).map(|client| {
-            let count = u32::from_le_bytes(client.capset[12..16].try_into().unwrap());
-            let caps = (0..count).collect();
-            let callable = (3..(sure as u32).min(count)).collect();
-            self.actors.push(Actor {
-                threads: vec![client.tid],
-                client,
-                caps,
-                owned: vec![3],
-                callable,
-                calls: Vec::new(),
-                open: HashMap::new(),
-                blocked: Vec::new(),
-            });
-        }) {
-            if grants.pop().is_none() {
-                return;
+        let client = loop {
+            match self.system.try_spawn(&grants, limits, None) {
+                Ok(client) => break client,
+                Err(_) if grants.pop().is_none() => return,
+                Err(_) => {}
             }
-        }
+        };
+        let count = u32::from_le_bytes(client.capset[12..16].try_into().unwrap());
+        self.actors.push(Actor {
+            threads: vec![client.tid],
+            client,
+            caps: (0..count).collect(),
+            owned: vec![3],
+            callable: (3..(sure as u32).min(count)).collect(),
+            calls: Vec::new(),
+            open: HashMap::new(),
+            blocked: Vec::new(),
+        });
     }
 
     fn step(&mut self) {
