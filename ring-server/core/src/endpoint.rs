@@ -172,6 +172,14 @@ impl Endpoints {
         (self.call_id(index) == call_id).then_some(index)
     }
 
+    /// Whether there is no endpoint and nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.iter().next().is_none()
+            && self.calls.iter().next().is_none()
+            && self.recvs.iter().next().is_none()
+            && self.pins.totals() == (0, 0)
+    }
+
     /// Asserts E1 to E3 and that nothing stored is unreachable.
     pub(crate) fn check(&self) {
         self.table.check();

@@ -14,6 +14,8 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
+use core::hash::Hasher;
 
 use capnp::Word;
 use capos_config::ring::{
@@ -23,7 +25,7 @@ use capos_config::ring::{
 };
 
 use crate::address_space::AddressSpace;
-use crate::cap_table::{CapTable, Hold};
+use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 use crate::deadline::Deadlines;
 use crate::diagnostics::Diagnostic;
@@ -402,15 +404,18 @@ impl<M: Machine> Server<M> {
         timeout_ns: u64,
     ) -> Entry {
         let index = self.process(pid).and_then(|p| p.thread_index(tid));
-        let (Some(index), true) = (index, min_complete <= CQ_ENTRIES.into()) else {
+        let Some(index) = index else {
             return Entry::Resume(ENTER_REJECTED);
         };
-        let min_complete = min_complete as u32;
         let caller = Caller {
             slot: pid.slot(),
             thread: ThreadRef { pid, tid },
         };
         self.forget_stale_waits(caller, index);
+        if min_complete > CQ_ENTRIES.into() {
+            return Entry::Resume(ENTER_REJECTED);
+        }
+        let min_complete = min_complete as u32;
         let drained = self.drain(machine, caller);
         self.settle(machine, caller.slot);
         if let Drained::Parked = drained {
@@ -441,9 +446,11 @@ impl<M: Machine> Server<M> {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return;
         };
-        if process.waiter.is_some() {
+        let (waits, parked) = (process.waiter.is_some(), process.parks[index].is_some());
+        if waits {
             self.forget_wait_of(caller);
-        } else if process.parks[index].is_some() {
+        }
+        if parked {
             self.interrupt_park(caller.slot, index);
         }
     }
@@ -675,6 +682,52 @@ impl<M: Machine> Server<M> {
     /// Whether `pid` names a live process.
     pub fn is_live(&self, pid: Pid) -> bool {
         self.process(pid).is_some()
+    }
+
+    /// Whether no process, capability, call or extra session is left.
+    pub fn is_idle(&self) -> bool {
+        let (references, cells) = self.objects.total_references();
+        self.processes.iter().all(Option::is_none)
+            && references == self.roots.len() as u64
+            && cells == 0
+            && self.endpoints.is_empty()
+            && self.sessions.iter().count() == 1
+    }
+
+    /// What a live process holds, for reports of who holds what.
+    pub fn holds(&self, pid: Pid) -> impl Iterator<Item = (CapId, &Hold)> {
+        self.process(pid)
+            .into_iter()
+            .flat_map(|process| process.caps.iter())
+    }
+
+    /// Feeds what decides future behaviour, ring indices and time aside, to a
+    /// hasher: for searches of the state space.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        struct Feed<'a, H>(&'a mut H);
+        impl<H: Hasher> fmt::Write for Feed<'_, H> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.write(text.as_bytes());
+                Ok(())
+            }
+        }
+        let mut feed = Feed(hasher);
+        let mut write = |value: &dyn fmt::Debug| {
+            let written = fmt::write(&mut feed, format_args!("{value:?};"));
+            debug_assert!(written.is_ok(), "a hasher takes everything");
+        };
+        for process in self.processes.iter().flatten() {
+            write(&process.pid);
+            write(&process.caps);
+            write(&process.waiter);
+            write(&process.parks);
+            write(&process.sleeps);
+        }
+        write(&self.objects);
+        write(&self.endpoints.table);
+        write(&self.endpoints.calls);
+        write(&self.endpoints.recvs);
+        write(&self.endpoints.pins);
     }
 
     /// The memory map of a live process, to follow mappings made for it.
