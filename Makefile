@@ -4,6 +4,7 @@
 # What may be set on the command line or in the environment.
 APP         ?=
 BIN         ?=
+WITH        ?=
 CAPS        ?= console
 KERNEL      ?= release
 SEL4_PREFIX ?=
@@ -21,6 +22,7 @@ compose = cargo run --quiet --package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
 	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
+	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test simulate app gdb inspect clean packages rust
@@ -32,6 +34,7 @@ help:
 	@echo '                   APP=...      ELF file or Cargo package directory'
 	@echo '                   CAPS="..."   its kernel capabilities, name or name=source (console)'
 	@echo '                   BIN=...      the program, if the package has several'
+	@echo '                   WITH="..."   applications it can start, named as APP is'
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'

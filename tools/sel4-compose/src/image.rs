@@ -95,10 +95,13 @@ pub struct Grant {
     pub name: String,
     /// What stands behind it.
     pub source: KernelCapSource,
+    /// Session fields of callers that may be disclosed through it.
+    pub disclosure: Vec<String>,
 }
 
 /// Reads a list of grants, `name` or `name=source`, separated by blanks or
-/// commas. An empty text is an empty list.
+/// commas; `+field` behind a source lets it disclose a session field of its
+/// callers. An empty text is an empty list.
 ///
 /// # Errors
 /// [`ImageError`]: wrong syntax, unknown source, or more than a CapSet holds.
@@ -112,7 +115,9 @@ pub fn parse_grants(text: &str) -> Result<Vec<Grant>, ImageError> {
 }
 
 fn parse_grant(word: &str) -> Result<Grant, ImageError> {
-    let (name, source) = word.split_once('=').unwrap_or((word, word));
+    let mut parts = word.split('+');
+    let grant = parts.next().unwrap_or_default();
+    let (name, source) = grant.split_once('=').unwrap_or((grant, grant));
     if name.is_empty() || source.is_empty() || source.contains('=') {
         return Err(ImageError::GrantSyntax(word.into()));
     }
@@ -132,6 +137,7 @@ fn parse_grant(word: &str) -> Result<Grant, ImageError> {
     Ok(Grant {
         name: name.into(),
         source,
+        disclosure: parts.map(str::to_owned).collect(),
     })
 }
 
@@ -162,6 +168,11 @@ pub fn manifest(init: &str, programs: &[&str], grants: &[Grant]) -> Result<Vec<u
 
 fn grant_value(grant: &Grant) -> CueValue {
     let source = CueField::new("kernel", CueValue::text(grant.source.to_string()));
+    let disclosure = grant
+        .disclosure
+        .iter()
+        .map(|field| CueValue::text(field.as_str()));
+    let disclosure: Vec<CueValue> = disclosure.collect();
     CueValue::struct_([
         CueField::new("name", CueValue::text(grant.name.as_str())),
         CueField::new(
@@ -169,6 +180,7 @@ fn grant_value(grant: &Grant) -> CueValue {
             CueValue::UInt(grant.source.default_interface_id()),
         ),
         CueField::new("source", CueValue::struct_([source])),
+        CueField::new("disclosureScope", CueValue::list(disclosure)),
     ])
 }
 

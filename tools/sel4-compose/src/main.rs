@@ -101,6 +101,9 @@ struct AppOptions {
     /// Program to build, if the package has several.
     #[arg(long)]
     bin: Option<String>,
+    /// Applications beside it, which it can start by name; separated by blanks.
+    #[arg(long, default_value = "")]
+    with: String,
     /// Kernel capabilities: `name` or `name=source`, separated by blanks.
     #[arg(long, default_value = "")]
     caps: String,
@@ -114,6 +117,7 @@ impl AppOptions {
         Self {
             app: SMOKE.into(),
             bin: None,
+            with: String::new(),
             caps: SMOKE_CAPS.into(),
             timeout,
         }
@@ -246,6 +250,7 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
     let plan = Plan {
         app: app.app.clone(),
         binary: app.bin.clone(),
+        programs: app.with.split_whitespace().map(str::to_owned).collect(),
         grants,
         root_task: options.root_task.clone(),
         qemu: system::emulator(options.qemu.clone()),

@@ -123,13 +123,16 @@ impl<'a> Prover<'a> {
 
     fn prepare(&mut self, scenario: &Scenario) -> Result<System, String> {
         let grants = image::parse_grants(&scenario.caps).map_err(|error| error.to_string())?;
-        let app = match scenario.app.as_str() {
+        let locate = |app: &String| match app.as_str() {
             SMOKE => SMOKE.to_owned(),
             path => self.places.root.join(path).display().to_string(),
         };
+        let app = locate(&scenario.app);
+        let programs = scenario.programs.iter().map(locate).collect();
         let plan = |root_task| Plan {
             app,
             binary: None,
+            programs,
             grants,
             root_task: Some(root_task),
             qemu: self.qemu.clone(),

@@ -46,6 +46,9 @@ pub struct Scenario {
     /// Application: an ELF file or package directory relative to the
     /// repository, or `capos-rt-smoke`.
     pub app: String,
+    /// Applications beside it, which it can start by name; named as `app` is.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// Capabilities, as `CAPS=` takes them.
     #[serde(default)]
     pub caps: String,

@@ -70,6 +70,8 @@ pub struct Plan {
     pub app: String,
     /// Which program of a package with several.
     pub binary: Option<String>,
+    /// Applications beside it, which it can start by name.
+    pub programs: Vec<String>,
     /// Capabilities of the application.
     pub grants: Vec<Grant>,
     /// A root task that is built already.
@@ -91,6 +93,8 @@ pub struct System {
     pub machine: Machine,
     /// The application, with symbols.
     pub app: App,
+    /// The applications beside it, with symbols.
+    pub programs: Vec<App>,
     /// The root task, with symbols.
     pub root_task: PathBuf,
     /// The kernel, with symbols.
@@ -182,8 +186,22 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         Some(path) => path.clone(),
         None => build_root_task(places, prefix)?,
     };
-    let (packed_program, summary) = pack_program(&app, prefix)?;
-    let archive = boot_archive(&app.name, &packed_program, &plan.grants)?;
+    let programs = plan
+        .programs
+        .iter()
+        .map(|program| builder.resolve(program, None))
+        .collect::<Result<Vec<_>, _>>()?;
+    let packed = [&app]
+        .into_iter()
+        .chain(&programs)
+        .map(|app| pack_program(app, prefix))
+        .collect::<Result<Vec<_>, _>>()?;
+    let archive = boot_archive(&packed, &plan.grants)?;
+    let summaries: Vec<&str> = packed
+        .iter()
+        .map(|packed| packed.summary.as_str())
+        .collect();
+    let summary = summaries.join("; ");
     let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
     let boot = budget::Boot {
         memory_mib: plan.memory_mib,
@@ -206,6 +224,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     Ok(System {
         machine,
         app,
+        programs,
         root_task,
         kernel: prefix.kernel(),
         summary,
@@ -213,9 +232,24 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     })
 }
 
-/// The program as it goes into the archive, and what was done to it. Without a
-/// gate it stays as built, to the byte.
-fn pack_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), SystemError> {
+/// A program as it goes into the archive, and what was done to it.
+struct PackedProgram {
+    name: String,
+    file: Vec<u8>,
+    summary: String,
+}
+
+/// Packs a program. Without a gate it stays as built, to the byte.
+fn pack_program(app: &App, prefix: &Prefix) -> Result<PackedProgram, SystemError> {
+    let (file, summary) = rewrite_program(app, prefix)?;
+    Ok(PackedProgram {
+        name: app.name.clone(),
+        file,
+        summary,
+    })
+}
+
+fn rewrite_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), SystemError> {
     let mut program = read(&app.elf)?;
     image::check_program(&app.name, &program)?;
     if !prefix.needs_gate() {
@@ -238,12 +272,22 @@ fn pack_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), SystemE
     Ok((program, summary))
 }
 
-fn boot_archive(name: &str, program: &[u8], grants: &[Grant]) -> Result<Vec<u8>, ImageError> {
-    let manifest = image::manifest(name, &[name], grants)?;
-    Ok(image::archive(&[
-        (MANIFEST_ENTRY.into(), &manifest),
-        (format!("{PROGRAM_DIRECTORY}/{name}"), program),
-    ]))
+/// The first program starts; the others can be started by name.
+fn boot_archive(programs: &[PackedProgram], grants: &[Grant]) -> Result<Vec<u8>, ImageError> {
+    let names: Vec<&str> = programs
+        .iter()
+        .map(|program| program.name.as_str())
+        .collect();
+    let manifest = image::manifest(names[0], &names, grants)?;
+    let files = programs.iter().map(|program| {
+        let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
+        (name, program.file.as_slice())
+    });
+    let entries: Vec<_> = [(MANIFEST_ENTRY.to_owned(), manifest.as_slice())]
+        .into_iter()
+        .chain(files)
+        .collect();
+    Ok(image::archive(&entries))
 }
 
 /// Builds the root task for the kernel in `prefix`. The file stays until the

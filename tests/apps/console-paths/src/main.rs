@@ -11,9 +11,11 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use capos::CapSqe;
+use capos::capos_capnp::{self, ExceptionType};
 use capos::prelude::*;
-use capos::{CapSqe, ExceptionType, capos_capnp};
-use capos_config::process_layout::{CAPSET_VADDR, USER_IMAGE_BASE, USER_STACK_TOP};
+use capos_config::capset::CAPSET_VADDR;
+use capos_config::process_layout::{USER_IMAGE_BASE, USER_STACK_TOP};
 use capos_config::ring::{
     CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER, RING_VADDR,
 };

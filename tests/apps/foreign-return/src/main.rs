@@ -18,7 +18,7 @@ fn prove(process: &mut Process) -> Proof {
     let own = Loopback::new(process, "endpoint")?;
     let other = Loopback::new(process, "other")?;
     refuse(process, "without any call", own.endpoint, 1)?;
-    let mut answered = 0;
+    let mut answered = 0_u32;
     for _ in 0..40 {
         let mut result = Mailbox::new(64);
         let queued = process

@@ -8,7 +8,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
-use capos::ExceptionType;
+use capos::capos_capnp::ExceptionType;
 use capos::prelude::*;
 use capos_config::ring::CAP_ERR_APPLICATION_EXCEPTION;
 use raw_ring::proof::{self, Failure, equal, that};

@@ -6,7 +6,7 @@
 
 use capos::CapSqe;
 use capos::prelude::*;
-use capos_config::ring::EndpointCallerSession;
+use capos_abi::EndpointCallerSession;
 use raw_ring::proof::{self, Failure, equal, that};
 use raw_ring::{Loopback, Mailbox, Message, Process, Proof};
 

@@ -7,8 +7,8 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
+use capos::capos_capnp::{self, ExceptionType};
 use capos::prelude::*;
-use capos::{ExceptionType, capos_capnp};
 use raw_ring::proof::{self, equal};
 use raw_ring::{Mailbox, Process, Proof, Sqe, call, exception};
 

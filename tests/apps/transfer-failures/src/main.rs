@@ -8,8 +8,9 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
+use capos::CapSqe;
+use capos::capos_capnp::ExceptionType;
 use capos::prelude::*;
-use capos::{CapSqe, ExceptionType};
 use capos_config::process_layout::USER_STACK_TOP;
 use capos_config::ring::{
     CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER,
