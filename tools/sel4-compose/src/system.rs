@@ -208,7 +208,11 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         image: &image,
         root_cnode_bits: prefix.root_cnode_bits() as u8,
     };
-    budget::check(&boot, &[(&app.name, &packed_program)])?;
+    let files: Vec<(&str, &[u8])> = packed
+        .iter()
+        .map(|packed| (packed.name.as_str(), packed.file.as_slice()))
+        .collect();
+    budget::check(&boot, &files)?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: plan.qemu.clone(),
