@@ -10,6 +10,7 @@ KERNEL      ?= release
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
+MEMORY      ?= 512
 LOG         ?=
 PROOF       ?=
 
@@ -19,7 +20,7 @@ export DOCS_RS = 1
 
 compose = cargo run --quiet --package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
-	$(if $(ICOUNT),--icount) $(if $(LOG),--log)
+	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
@@ -45,6 +46,7 @@ help:
 	@echo 'TIMEOUT=60       seconds before a guest is stopped'
 	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
 	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
+	@echo 'MEMORY=512       memory of the machine in MiB'
 	@echo 'ICOUNT=1         count time in instructions (repeatable)'
 	@echo 'LOG=1            show the log of the root task as well'
 

@@ -80,7 +80,8 @@ endif()
 list(SORT kernel_sources)
 list(APPEND kernel_sources src/config/default_domain.c)
 
-set(kernel_all "")
+# First of all, what aligns the kernel's stacks (see the file).
+set(kernel_all "#include \"${CMAKE_CURRENT_SOURCE_DIR}/kernel_stack.h\"\n")
 foreach(source IN LISTS kernel_sources)
   string(APPEND kernel_all "#include \"${source}\"\n")
 endforeach()
@@ -119,7 +120,8 @@ target_compile_options(kernel.elf PRIVATE
   -fno-stack-protector -fno-stack-clash-protection -fcf-protection=none -U_FORTIFY_SOURCE -fno-pie)
 # The same bytes wherever the source and the build directory lie.
 target_compile_options(kernel.elf PRIVATE
-  "-ffile-prefix-map=${SEL4_SOURCE_DIR}=seL4" "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build")
+  "-ffile-prefix-map=${SEL4_SOURCE_DIR}=seL4" "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=build"
+  "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}=cmake")
 if(value_of_DEBUG_BUILD)
   target_compile_options(kernel.elf PRIVATE -g)
 endif()
@@ -138,5 +140,10 @@ foreach(flag no-warn-rwx-segments no-warn-execstack)
   endif()
 endforeach()
 unset(CMAKE_REQUIRED_FLAGS)
+
+# The alignment is a property of the result, so it is checked there.
+add_custom_command(TARGET kernel.elf POST_BUILD
+  COMMAND sh "${CMAKE_CURRENT_SOURCE_DIR}/check_stack.sh" "${CMAKE_NM}" "$<TARGET_FILE:kernel.elf>"
+  VERBATIM)
 
 install(TARGETS kernel.elf RUNTIME DESTINATION bin)

@@ -17,3 +17,6 @@ for kind in nop now console; do
         echo "$kind x$per_entry: $(((long - short) / 1000)) instructions per cap_enter"
     done
 done
+short=$(instructions ipc 100)
+long=$(instructions ipc 1100)
+echo "ipc: $(((long - short) / 1000)) instructions per RECV, CALL and RETURN (three entries)"

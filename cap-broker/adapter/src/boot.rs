@@ -8,9 +8,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use cap_broker_core::{BootUntyped, BrokerConfig, BrokerError, ObjectSizes, PAGE_BITS, Slot};
 use sel4::{BootInfo, ObjectBlueprint, init_thread};
 
-/// Window pages beyond those RAM can fill, for device registers.
-const DEVICE_PAGES: u32 = 4096;
-
 static CLAIMED: AtomicBool = AtomicBool::new(false);
 
 /// Makes sure there is one broker (a second would hand out the same slots).
@@ -49,7 +46,7 @@ fn window_pages(bootinfo: &BootInfo) -> u32 {
     let bytes: u64 = ram.map(|desc| 1_u64 << desc.size_bits()).sum();
     let by_memory = u32::try_from(bytes >> PAGE_BITS).unwrap_or(u32::MAX);
     let by_slots = (bootinfo.empty().len() / 2) as u32;
-    by_memory.min(by_slots) + DEVICE_PAGES
+    by_memory.min(by_slots) + BrokerConfig::DEVICE_PAGES
 }
 
 fn sizes() -> ObjectSizes {

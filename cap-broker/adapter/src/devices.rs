@@ -4,7 +4,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
-use cap_broker_core::devices::{IrqLine, Pin, PortRange, Trigger};
+use cap_broker_core::devices::{DeviceId, DeviceResources, IrqLine, Pin, PortRange, Trigger};
 use cap_broker_core::{BrokerError, DeviceError, DeviceMapping, Slot};
 use sel4::{IoPortAuthority, cap, init_thread};
 
@@ -18,7 +18,90 @@ pub struct Grants {
     lines: Vec<(Pin, Slot)>,
 }
 
+/// A device and everything it consists of, held by whoever holds this.
+#[derive(Debug)]
+#[must_use = "a grant that is dropped is never given back"]
+pub struct DeviceGrant {
+    ports: Option<(PortRange, cap::IoPort)>,
+    irq: Option<(Pin, cap::IrqHandler)>,
+    registers: Option<DeviceMapping>,
+}
+
+impl DeviceGrant {
+    /// Its I/O ports.
+    pub fn ports(&self) -> Option<cap::IoPort> {
+        self.ports.map(|(_, ports)| ports)
+    }
+
+    /// Its interrupt.
+    pub fn irq(&self) -> Option<cap::IrqHandler> {
+        self.irq.map(|(_, handler)| handler)
+    }
+
+    /// Its registers.
+    pub const fn registers(&self) -> Option<&DeviceMapping> {
+        self.registers.as_ref()
+    }
+}
+
 impl Broker {
+    /// Takes a device of the platform: all of its ports, interrupt and
+    /// registers, or nothing.
+    ///
+    /// # Errors
+    /// [`DeviceError::BadRequest`] for a device there is not, and those of
+    /// [`request_ports`](Self::request_ports),
+    /// [`request_irq`](Self::request_irq) and
+    /// [`map_device`](Self::map_device).
+    pub fn request_device(&mut self, device: DeviceId) -> Result<DeviceGrant, DeviceError> {
+        let resources = device.resources().ok_or(DeviceError::BadRequest)?;
+        let mut grant = DeviceGrant {
+            ports: None,
+            irq: None,
+            registers: None,
+        };
+        match self.fill(&mut grant, &resources) {
+            Ok(()) => Ok(grant),
+            Err(error) => {
+                self.release_device(grant)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a device back.
+    ///
+    /// # Errors
+    /// [`DeviceError::Broker`] when the kernel refuses; what it refused stays
+    /// held.
+    pub fn release_device(&mut self, grant: DeviceGrant) -> Result<(), DeviceError> {
+        let ports = grant
+            .ports
+            .map_or(Ok(()), |(range, _)| self.release_ports(range));
+        let irq = grant.irq.map_or(Ok(()), |(pin, _)| self.release_irq(pin));
+        let registers = grant
+            .registers
+            .map_or(Ok(()), |mapping| self.unmap_device(mapping));
+        ports.and(irq).and(registers.map_err(Into::into))
+    }
+
+    fn fill(
+        &mut self,
+        grant: &mut DeviceGrant,
+        resources: &DeviceResources,
+    ) -> Result<(), DeviceError> {
+        if let Some(range) = resources.ports {
+            grant.ports = Some((range, self.request_ports(range)?));
+        }
+        if let Some((pin, trigger)) = resources.irq {
+            grant.irq = Some((pin, self.request_irq(pin, trigger)?));
+        }
+        if let Some(paddr) = resources.registers {
+            grant.registers = Some(self.map_device(paddr, 1)?);
+        }
+        Ok(())
+    }
+
     /// Takes a range of I/O ports, exclusively.
     ///
     /// # Errors

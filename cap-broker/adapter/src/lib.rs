@@ -24,7 +24,9 @@ mod devices;
 mod kernel;
 mod memory;
 
-pub use cap_broker_core::devices::{IrqLine, Pin, PortRange, Trigger};
+pub use cap_broker_core::devices::{DeviceId, IrqLine, Pin, PortRange, Trigger};
+pub use devices::DeviceGrant;
+
 pub use cap_broker_core::{
     BrokerError, DeviceError, DeviceMapping, FrameId, Hold, Level, MappedPage, Object, ObjectKind,
     ObjectSizes, OwnedObject, PAGE_BITS, PAGE_BYTES, Refused, Rights, Slot, SpaceId, Usage,

@@ -59,6 +59,8 @@ impl BrokerConfig {
     pub const CHUNK_BITS: u8 = PAGE_BITS + 6;
     /// Enough for some thousands of objects.
     pub const BLOCK_CAPACITY: usize = 16384;
+    /// Window pages beyond those RAM can fill, for device registers.
+    pub const DEVICE_PAGES: u32 = 4096;
     /// First address of the window: 512 GiB up, where no program of ours is
     /// linked.
     pub const WINDOW_BASE: u64 = 1 << 39;

@@ -103,6 +103,92 @@ pub struct IrqLine {
     pub vector: u8,
 }
 
+/// A device every PC has, at its customary place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceId {
+    /// A 16550 serial port: 0 is COM1, 3 is COM4. Interrupts are shared by
+    /// COM1 and COM3, COM2 and COM4, so the latter of a pair gets none.
+    Serial {
+        /// Which one.
+        port: u8,
+    },
+    /// The 8254 interval timer.
+    Pit,
+    /// The high-precision event timer's registers. Where its interrupts go is
+    /// the driver's choice among its pins.
+    Hpet,
+    /// The real-time clock.
+    Rtc,
+    /// PCI configuration space by ports.
+    PciConfiguration,
+}
+
+/// What a device consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceResources {
+    /// Its I/O ports.
+    pub ports: Option<PortRange>,
+    /// Where its interrupt arrives, and how.
+    pub irq: Option<(Pin, Trigger)>,
+    /// Physical address of its registers, one page.
+    pub registers: Option<u64>,
+}
+
+impl DeviceId {
+    /// The device's customary ports, interrupt and registers; `None` for a
+    /// serial port past COM4.
+    pub fn resources(self) -> Option<DeviceResources> {
+        let ports = |first: u16, count: u16| {
+            Some(PortRange {
+                first,
+                last: first + (count - 1),
+            })
+        };
+        let isa = |pin| Some((Pin { ioapic: 0, pin }, Trigger::Edge));
+        let none = DeviceResources::default();
+        Some(match self {
+            Self::Serial { port: 0 } => DeviceResources {
+                ports: ports(0x3f8, 8),
+                irq: isa(4),
+                ..none
+            },
+            Self::Serial { port: 1 } => DeviceResources {
+                ports: ports(0x2f8, 8),
+                irq: isa(3),
+                ..none
+            },
+            Self::Serial { port: 2 } => DeviceResources {
+                ports: ports(0x3e8, 8),
+                ..none
+            },
+            Self::Serial { port: 3 } => DeviceResources {
+                ports: ports(0x2e8, 8),
+                ..none
+            },
+            Self::Serial { .. } => return None,
+            // The I/O APIC gets the timer at pin 2.
+            Self::Pit => DeviceResources {
+                ports: ports(0x40, 4),
+                irq: isa(2),
+                ..none
+            },
+            Self::Hpet => DeviceResources {
+                registers: Some(0xfed0_0000),
+                ..none
+            },
+            Self::Rtc => DeviceResources {
+                ports: ports(0x70, 2),
+                irq: isa(8),
+                ..none
+            },
+            Self::PciConfiguration => DeviceResources {
+                ports: ports(0xcf8, 8),
+                ..none
+            },
+        })
+    }
+}
+
 /// Vectors for user interrupts (`irq_user_max` in seL4's x86 IRQ decoding:
 /// 0..=107).
 pub const IRQ_VECTOR_COUNT: u8 = 108;
@@ -213,6 +299,29 @@ mod tests {
         let mut table = IoPorts::new(1);
         table.acquire(ports(0, 0)).unwrap();
         assert_eq!(table.acquire(ports(2, 2)), Err(DeviceError::TableFull));
+    }
+
+    #[test]
+    fn all_platform_devices_can_be_held_together() {
+        let serial = (0..4).map(|port| DeviceId::Serial { port });
+        let others = [
+            DeviceId::Pit,
+            DeviceId::Hpet,
+            DeviceId::Rtc,
+            DeviceId::PciConfiguration,
+        ];
+        let (mut ranges, mut lines) = (IoPorts::new(16), Interrupts::new(1));
+        for device in serial.chain(others) {
+            let resources = device.resources().expect("a device there is");
+            resources
+                .ports
+                .map_or(Ok(()), |range| ranges.acquire(range))
+                .unwrap();
+            if let Some((pin, trigger)) = resources.irq {
+                lines.acquire(pin, trigger).unwrap();
+            }
+        }
+        assert_eq!(DeviceId::Serial { port: 4 }.resources(), None);
     }
 
     #[test]

@@ -84,7 +84,8 @@ pub struct MemoryUsage {
     pub total: u64,
     /// Not part of any allocated block.
     pub free: u64,
-    /// Zeroed by the kernel on the allocator's behalf since it was made.
+    /// Zeroed by the kernel on the allocator's behalf since it was made; an
+    /// upper bound after the kernel refused a retype.
     pub zeroed: u64,
 }
 
@@ -601,12 +602,15 @@ impl UntypedAllocator {
         operation: impl FnOnce(Slot) -> Operation,
     ) -> Result<(), BrokerError> {
         let record = &mut self.nodes[node as usize];
-        if record.used && !record.is_device {
-            self.zeroed += 1 << record.size_bits;
-        }
-        // Also when the kernel refuses: it may have begun to zero.
+        let zeroed = if record.used && !record.is_device {
+            1 << record.size_bits
+        } else {
+            0
+        };
+        // Also when the kernel refuses: it may have begun.
         record.used = true;
         kernel.execute(&operation(record.slot))?;
+        self.zeroed += zeroed;
         Ok(())
     }
 

@@ -214,6 +214,9 @@ impl Machine {
         // The kernel's own slots: boot untypeds and the root's top table.
         let kernel = self.kernel.used_slots() - self.boot.len() - 1;
         prop_assert_eq!(kernel as u32, used, "the kernel agrees about slots");
+        // A refused retype may have zeroed, for all the books know.
+        let zeroed = self.kernel.counts().zeroed_bytes;
+        prop_assert!(self.untyped.usage().zeroed >= zeroed, "zeroing accounted");
         Ok(())
     }
 }
@@ -360,6 +363,8 @@ fn boot_memory_is_split_smallest_first_and_zeroed_once() {
     );
     machine.keep(block, ObjectKind::Tcb);
     machine.keep(second, ObjectKind::Tcb);
+    assert_eq!(machine.kernel.counts().zeroed_bytes, 4096);
+    assert_eq!(machine.untyped.usage().zeroed, 4096, "and the books know");
     machine.check().unwrap();
 }
 
@@ -395,4 +400,51 @@ fn a_device_page_high_in_its_region_is_reached_by_splitting() {
     machine.release(0);
     machine.release(0);
     assert_eq!(machine.slots.used(), 0, "device memory merges by itself");
+}
+
+#[test]
+fn a_large_used_block_is_spared_when_small_ones_can_be_merged() {
+    let mut machine = Machine::new(4000, 4000);
+    // Fill everything but the 1 MiB and 2 MiB untypeds.
+    for size_bits in [12, 13, 16] {
+        let Machine {
+            kernel,
+            slots,
+            untyped,
+            ..
+        } = &mut machine;
+        let block = untyped.allocate(kernel, slots, size_bits).unwrap();
+        machine.keep(block, ObjectKind::Untyped);
+    }
+    // Cut the 1 MiB one into pages and give them back: 256 KiB of it can only
+    // be had by merging.
+    let first = machine.held.len();
+    for _ in 0..256 {
+        let Machine {
+            kernel,
+            slots,
+            untyped,
+            ..
+        } = &mut machine;
+        let block = untyped.allocate(kernel, slots, 12).unwrap();
+        machine.keep(block, ObjectKind::Untyped);
+    }
+    while machine.held.len() > first {
+        machine.release(first);
+    }
+    let before = machine.kernel.counts().zeroed_bytes;
+    let Machine {
+        kernel,
+        slots,
+        untyped,
+        ..
+    } = &mut machine;
+    let block = untyped.allocate(kernel, slots, 18).unwrap();
+    assert!(
+        (0x20_0000..0x30_0000).contains(&untyped.paddr(&block)),
+        "not of the 2 MiB untyped"
+    );
+    machine.keep(block, ObjectKind::Untyped);
+    let zeroed = machine.kernel.counts().zeroed_bytes - before;
+    assert!(zeroed <= 1 << 18, "{zeroed} bytes zeroed");
 }

@@ -695,8 +695,34 @@ fn scarce_slots_leave_no_cached_frame_out_of_reach() {
         let mut machine = Machine::new(&[(0x200_0000, 25)], slots, 4096, BrokerConfig::CHUNK_BITS);
         let Machine { kernel, broker, .. } = &mut machine;
         let frames: Vec<_> = core::iter::from_fn(|| broker.allocate_frame(kernel).ok()).collect();
-        assert_eq!(broker.usage().cached_bytes, 0, "{slots} slots, {} frames", frames.len());
-        frames.iter().for_each(|frame| broker.free_frame(*frame).unwrap());
+        assert_eq!(
+            broker.usage().cached_bytes,
+            0,
+            "{slots} slots, {} frames",
+            frames.len()
+        );
+        frames
+            .iter()
+            .for_each(|frame| broker.free_frame(*frame).unwrap());
         machine.assert_fresh();
     }
+}
+
+#[test]
+fn the_name_of_a_destroyed_space_names_nothing_ever_after() {
+    let mut machine = Machine::roomy();
+    let Machine { kernel, broker, .. } = &mut machine;
+    let old = broker.create_space(kernel).unwrap();
+    broker.destroy_space(kernel, old).unwrap();
+    let new = broker.create_space(kernel).unwrap();
+    broker.back_page(kernel, new, 0x1000, Rights::Read).unwrap();
+    assert_eq!(broker.page(old, 0x1000), None);
+    assert_eq!(
+        broker.destroy_space(kernel, old),
+        Err(BrokerError::BadSpace)
+    );
+    let stale = broker.back_page(kernel, old, 0x2000, Rights::Read);
+    assert_eq!(stale, Err(BrokerError::BadSpace));
+    broker.destroy_space(kernel, new).unwrap();
+    machine.assert_fresh();
 }

@@ -172,6 +172,7 @@ struct Slot {
     hold: Option<Hold>,
     generation: u8,
     move_reserved: bool,
+    retired: bool,
 }
 
 /// The capabilities of one process.
@@ -234,6 +235,7 @@ impl CapTable {
                     hold: None,
                     generation: 0,
                     move_reserved: false,
+                    retired: false,
                 });
                 self.slots.len() as u32 - 1
             }
@@ -256,8 +258,8 @@ impl CapTable {
             return Err(CapError::TransferPending);
         }
         let hold = slot.hold.take().ok_or(CapError::NotFound)?;
-        let retires = slot.generation == GENERATION_MAX;
-        if !retires {
+        slot.retired = slot.generation == GENERATION_MAX;
+        if !slot.retired {
             slot.generation += 1;
             self.free.push(id.index() as u32);
         }
@@ -429,7 +431,7 @@ impl CapTable {
         let live = self.slots.iter().filter(|s| s.hold.is_some()).count();
         assert_eq!(live, self.used as usize, "T4: used");
         assert!(self.used <= self.limit, "T4: limit");
-        let reusable = |s: &Slot| s.hold.is_none() && !is_retired(s);
+        let reusable = |s: &Slot| s.hold.is_none() && !s.retired;
         assert_eq!(
             self.slots.iter().filter(|s| reusable(s)).count(),
             self.free.len(),
@@ -441,12 +443,8 @@ impl CapTable {
         for (index, slot) in self.slots.iter().enumerate() {
             let sound = slot.hold.is_some() || !slot.move_reserved;
             assert!(sound, "T5: empty slot {index} is reserved");
+            let spent = slot.hold.is_none() && slot.generation == GENERATION_MAX;
+            assert!(spent || !slot.retired, "T2: slot {index} retired early");
         }
     }
-}
-
-/// T2, as far as the state shows it: an empty slot at the last generation that
-/// was never issued there cannot exist, because issuing precedes removal.
-fn is_retired(slot: &Slot) -> bool {
-    slot.hold.is_none() && slot.generation == GENERATION_MAX
 }

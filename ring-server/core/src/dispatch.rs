@@ -164,7 +164,6 @@ impl<M: Machine> Server<M> {
 }
 
 /// The calling process, and the table of another live one.
-#[expect(clippy::type_complexity, reason = "a pair of borrows of one array")]
 fn two_processes<R>(
     processes: &mut [ProcessSlot<R>],
     slot: usize,

@@ -18,22 +18,19 @@ use alloc::vec::Vec;
 
 use capos_abi::EndpointCallerSession;
 
-use crate::blocks::{Blocks, Chain};
+use crate::blocks::{BLOCK_BYTES, Blocks, Chain};
 use crate::ids::{Pid, ThreadRef};
-use crate::limits::Limits;
+use crate::limits::{Capacity, Limits};
 use crate::objects::ObjectId;
 use crate::pool::Pool;
 use crate::session::SessionId;
 use crate::transfer::{PinList, Pins};
 
-/// Endpoints that can exist at one time.
-pub(crate) const ENDPOINTS_MAX: u32 = 256;
-/// Calls, queued and in flight, of the whole system.
-pub(crate) const CALLS_MAX: u32 = 1 << CALL_INDEX_BITS;
 const CALL_INDEX_BITS: u32 = 10;
-const RECVS_MAX: u32 = 1024;
-const PINS_MAX: u32 = 1024;
-const BLOCKS_MAX: u32 = 2048;
+/// Most calls that ids can tell apart.
+const CALLS_MAX: u32 = 1 << CALL_INDEX_BITS;
+const _: () = assert!(Capacity::DEFAULT.calls <= CALLS_MAX);
+const _: () = assert!(BLOCK_BYTES == 1024, "capacity is given in KiB");
 
 /// Where a client wants a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,14 +128,15 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(capacity: &Capacity) -> Self {
+        let calls = capacity.calls.min(CALLS_MAX);
         Self {
-            table: Pool::with_capacity(ENDPOINTS_MAX),
-            calls: Pool::with_capacity(CALLS_MAX),
-            recvs: Pool::with_capacity(RECVS_MAX),
-            pins: Pins::with_capacity(PINS_MAX),
-            blocks: Blocks::new(BLOCKS_MAX),
-            generations: vec![0; CALLS_MAX as usize],
+            table: Pool::with_capacity(capacity.endpoints),
+            calls: Pool::with_capacity(calls),
+            recvs: Pool::with_capacity(capacity.recvs),
+            pins: Pins::with_capacity(capacity.pins),
+            blocks: Blocks::new(capacity.params_kib),
+            generations: vec![0; calls as usize],
             next_scope_id: 1,
         }
     }
@@ -170,7 +168,16 @@ impl Endpoints {
     /// The record that `call_id` names, if it is still that delivery.
     pub(crate) fn call_index(&self, call_id: u32) -> Option<u32> {
         let index = call_id & (CALLS_MAX - 1);
-        (self.call_id(index) == call_id && self.calls.get(index).is_some()).then_some(index)
+        self.calls.get(index)?;
+        (self.call_id(index) == call_id).then_some(index)
+    }
+
+    /// Whether there is no endpoint and nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.iter().next().is_none()
+            && self.calls.iter().next().is_none()
+            && self.recvs.iter().next().is_none()
+            && self.pins.totals() == (0, 0)
     }
 
     /// Asserts E1 to E3 and that nothing stored is unreachable.
@@ -222,7 +229,7 @@ mod tests {
 
     #[test]
     fn call_ids_are_never_zero_and_never_name_a_later_call() {
-        let mut endpoints = Endpoints::new();
+        let mut endpoints = Endpoints::new(&Capacity::DEFAULT);
         let call = Call {
             endpoint: 0,
             state: CallState::InFlight(Pid::FIRST),

@@ -60,6 +60,7 @@ pub(crate) struct Context<'a, M: Machine> {
 
 impl<M: Machine> Context<'_, M> {
     /// Copies the params in, once; every method works on the copy.
+    #[inline]
     fn fetch_params(&mut self) -> Result<(), Refusal> {
         let fault = Refusal::Transport(CAP_ERR_INVALID_PARAMS_BUFFER);
         let len = self.sqe.len as usize;
@@ -68,6 +69,12 @@ impl<M: Machine> Context<'_, M> {
             .read(self.process.pid, self.sqe.addr, out)
             .map_err(|_| fault)
     }
+}
+
+/// The copied params of a submission as bytes.
+#[inline]
+fn copied<'a>(params: &'a [u8], sqe: &CapSqe) -> &'a [u8] {
+    params.get(..sqe.len as usize).unwrap_or_default()
 }
 
 /// The copied params of a submission as a message.

@@ -23,6 +23,7 @@ mod blocks;
 pub mod cap_table;
 pub mod capset;
 mod deadline;
+pub mod decode;
 mod diagnostics;
 mod dispatch;
 pub mod encode;

@@ -20,6 +20,44 @@ pub const CALL_SCRATCH_BYTES_MAX: u32 = 256 * 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 
+/// Storage a server takes when it is made: how many of each record can exist
+/// at one time. Running out is an `overloaded` exception or an aborted
+/// transfer for whoever asked last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Objects that capabilities name.
+    pub objects: u32,
+    /// Epoch cells: one per grant.
+    pub epochs: u32,
+    /// Open sessions, the system session included.
+    pub sessions: u32,
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Calls to endpoints, queued and in flight; at most 1024.
+    pub calls: u32,
+    /// Receives that wait.
+    pub recvs: u32,
+    /// Capabilities in queued calls.
+    pub pins: u32,
+    /// KiB of params in queued calls.
+    pub params_kib: u32,
+}
+
+impl Capacity {
+    /// For a system of [`PROCESS_SLOTS`](crate::PROCESS_SLOTS) processes:
+    /// about 3 MiB, 2 MiB of it params storage.
+    pub const DEFAULT: Self = Self {
+        objects: 1024,
+        epochs: 4096,
+        sessions: 128,
+        endpoints: 256,
+        calls: 1024,
+        recvs: 1024,
+        pins: 1024,
+        params_kib: 2048,
+    };
+}
+
 /// Effective quotas of one process: `min(ceiling, profile)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

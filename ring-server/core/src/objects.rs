@@ -132,17 +132,17 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Storage for `capacity` objects and as many epoch cells as there can be
-    /// holds of `capacity` kinds (four times as many).
-    pub(crate) fn with_capacity(capacity: u32) -> Self {
+    /// Storage for so many objects and epoch cells; each hold in the system
+    /// takes at most one cell.
+    pub fn with_capacity(objects: u32, epochs: u32) -> Self {
         Self {
-            objects: Pool::with_capacity(capacity),
-            epochs: Pool::with_capacity(capacity.saturating_mul(4)),
+            objects: Pool::with_capacity(objects),
+            epochs: Pool::with_capacity(epochs),
         }
     }
 
     /// Registers an object with one reference.
-    pub(crate) fn insert(&mut self, object: Object) -> Option<ObjectId> {
+    pub fn insert(&mut self, object: Object) -> Option<ObjectId> {
         let references = 1;
         self.objects
             .insert(ObjectEntry { object, references })
@@ -151,12 +151,12 @@ impl Objects {
     }
 
     /// Makes a fresh epoch cell with one reference.
-    pub(crate) fn insert_epoch(&mut self) -> Option<EpochId> {
+    pub fn insert_epoch(&mut self) -> Option<EpochId> {
         self.insert_cell(None, 0)
     }
 
     /// Makes a cell that is revoked with `parent`, with one reference.
-    pub(crate) fn insert_epoch_below(&mut self, parent: EpochId, observed: u64) -> Option<EpochId> {
+    pub fn insert_epoch_below(&mut self, parent: EpochId, observed: u64) -> Option<EpochId> {
         let depth = self.epochs.get(parent.0)?.depth + 1;
         if depth > EPOCH_DEPTH_MAX {
             return None;
@@ -180,13 +180,13 @@ impl Objects {
 
     /// The object, if it is live.
     #[inline]
-    pub(crate) fn get(&self, id: ObjectId) -> Option<Object> {
+    pub fn get(&self, id: ObjectId) -> Option<Object> {
         self.objects.get(id.0).map(|entry| entry.object)
     }
 
     /// Whether a hold that observed `value` is not revoked.
     #[inline]
-    pub(crate) fn is_current(&self, id: EpochId, value: u64) -> bool {
+    pub fn is_current(&self, id: EpochId, value: u64) -> bool {
         let mut link = Some((id, value));
         while let Some((id, observed)) = link {
             match self.epochs.get(id.0) {
@@ -198,12 +198,12 @@ impl Objects {
     }
 
     /// The present value of a cell.
-    pub(crate) fn epoch(&self, id: EpochId) -> Option<u64> {
+    pub fn epoch(&self, id: EpochId) -> Option<u64> {
         self.epochs.get(id.0).map(|cell| cell.value)
     }
 
     /// Revokes every hold that observed this cell's present value.
-    pub(crate) fn bump_epoch(&mut self, id: EpochId) -> Option<u64> {
+    pub fn bump_epoch(&mut self, id: EpochId) -> Option<u64> {
         let cell = self.epochs.get_mut(id.0)?;
         cell.value = match cell.value.wrapping_add(1) {
             0 => 1,
@@ -213,14 +213,14 @@ impl Objects {
     }
 
     /// Adds a reference to an object.
-    pub(crate) fn retain_object(&mut self, object: ObjectId) {
+    pub fn retain_object(&mut self, object: ObjectId) {
         if let Some(entry) = self.objects.get_mut(object.0) {
             entry.references += 1;
         }
     }
 
     /// Adds a reference to both.
-    pub(crate) fn retain(&mut self, object: ObjectId, epoch: EpochId) {
+    pub fn retain(&mut self, object: ObjectId, epoch: EpochId) {
         self.retain_object(object);
         if let Some(cell) = self.epochs.get_mut(epoch.0) {
             cell.references += 1;
@@ -228,7 +228,7 @@ impl Objects {
     }
 
     /// Drops a reference to both; returns the object if that was its last.
-    pub(crate) fn release(&mut self, object: ObjectId, epoch: EpochId) -> Option<Object> {
+    pub fn release(&mut self, object: ObjectId, epoch: EpochId) -> Option<Object> {
         self.release_epoch(epoch);
         self.release_object(object)
     }
@@ -260,7 +260,7 @@ impl Objects {
 
     /// Total references from outside the store to objects and to cells, for
     /// conservation checks.
-    pub(crate) fn total_references(&self) -> (u64, u64) {
+    pub fn total_references(&self) -> (u64, u64) {
         let objects = self.objects.iter().map(|(_, e)| u64::from(e.references));
         let epochs = self.epochs.iter().map(|(_, c)| u64::from(c.references));
         let below = self.epochs.iter().filter(|(_, c)| c.parent.is_some());
@@ -268,7 +268,7 @@ impl Objects {
     }
 
     /// Asserts the local part of O1: no entry without references.
-    pub(crate) fn check(&self) {
+    pub fn check(&self) {
         self.objects.check();
         self.epochs.check();
         assert!(

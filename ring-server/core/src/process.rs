@@ -28,7 +28,7 @@ pub(crate) struct Waiter {
 ///   whose completion is still to be posted, parked threads not counted.
 /// - **Q2** A timer of this process is armed exactly while its owner waits:
 ///   the waiter with a finite timeout, each sleep, each park with a timeout.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Process<R> {
     pub(crate) pid: Pid,
     pub(crate) ring: Ring<R>,

@@ -44,7 +44,7 @@ pub(crate) const fn completion(user_data: u64, result: i32) -> CapCqe {
 }
 
 /// Server-side state of a ring.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ring<R> {
     page: R,
     sq_head: u32,

@@ -14,6 +14,8 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::fmt;
+use core::hash::Hasher;
 
 use capnp::Word;
 use capos_config::ring::{
@@ -23,7 +25,7 @@ use capos_config::ring::{
 };
 
 use crate::address_space::AddressSpace;
-use crate::cap_table::{CapTable, Hold};
+use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 use crate::deadline::Deadlines;
 use crate::diagnostics::Diagnostic;
@@ -31,7 +33,7 @@ use crate::dispatch::{Caller, Outcome};
 use crate::endpoint::{CallState, Endpoints};
 use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
-use crate::limits::{Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
+use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
 use crate::pool::Pool;
@@ -55,11 +57,6 @@ const ROOTS: [Object; 5] = [
     Object::ProcessSpawner,
     Object::BootPackage,
 ];
-
-/// Sessions that can be open at one time.
-const SESSIONS_MAX: u32 = 128;
-/// Objects that can exist at one time.
-const OBJECTS_MAX: u32 = 1024;
 
 /// What becomes of a thread that entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +157,7 @@ impl From<UnsupportedSource> for CreateError {
 pub(crate) type ProcessSlot<R> = Option<Box<Process<R>>>;
 
 /// The capOS personality.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server<M: Machine> {
     pub(crate) processes: Box<[ProcessSlot<M::Ring>; PROCESS_SLOTS]>,
     pub(crate) objects: Objects,
@@ -202,10 +199,21 @@ impl<M: Machine> Server<M> {
     /// The session of processes that are given none.
     pub const SYSTEM_SESSION: SessionId = SessionId(0);
 
-    /// A server without processes, that makes no endpoints. All storage that
-    /// dispatch uses is taken here and in [`Server::create_process`].
+    /// A server without processes, that makes no endpoints.
     pub fn new() -> Self {
-        let mut objects = Objects::with_capacity(OBJECTS_MAX);
+        Self::with_capacity(&Capacity::DEFAULT, None)
+    }
+
+    /// A server that makes endpoints, whose callers are described under keyed
+    /// references.
+    pub fn with_boot_secret(secret: BootSecret) -> Self {
+        Self::with_capacity(&Capacity::DEFAULT, Some(secret))
+    }
+
+    /// A server of chosen size. All storage that dispatch uses is taken here
+    /// and in [`Server::create_process`].
+    pub fn with_capacity(capacity: &Capacity, secret: Option<BootSecret>) -> Self {
+        let mut objects = Objects::with_capacity(capacity.objects, capacity.epochs);
         let roots = ROOTS
             .into_iter()
             .filter_map(|object| Some((object, objects.insert(object)?)))
@@ -217,23 +225,14 @@ impl<M: Machine> Server<M> {
             params: Word::allocate_zeroed_vec(PARAMS_BYTES_MAX as usize / size_of::<Word>()),
             reply: Word::allocate_zeroed_vec(RESULT_BYTES_MAX as usize / size_of::<Word>()),
             roots,
-            endpoints: Endpoints::new(),
-            sessions: sessions_with_system(),
+            endpoints: Endpoints::new(capacity),
+            sessions: sessions_with_system(capacity.sessions),
             references: ReferenceCache::new(),
-            secret: None,
-            dead: Vec::with_capacity(OBJECTS_MAX as usize),
+            secret,
+            dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             handles: spawn::handles(),
             next_pid: Pid::FIRST,
-        }
-    }
-
-    /// A server that makes endpoints, whose callers are described under keyed
-    /// references.
-    pub fn with_boot_secret(secret: BootSecret) -> Self {
-        Self {
-            secret: Some(secret),
-            ..Self::new()
         }
     }
 
@@ -405,15 +404,18 @@ impl<M: Machine> Server<M> {
         timeout_ns: u64,
     ) -> Entry {
         let index = self.process(pid).and_then(|p| p.thread_index(tid));
-        let (Some(index), true) = (index, min_complete <= CQ_ENTRIES.into()) else {
+        let Some(index) = index else {
             return Entry::Resume(ENTER_REJECTED);
         };
-        let min_complete = min_complete as u32;
         let caller = Caller {
             slot: pid.slot(),
             thread: ThreadRef { pid, tid },
         };
         self.forget_stale_waits(caller, index);
+        if min_complete > CQ_ENTRIES.into() {
+            return Entry::Resume(ENTER_REJECTED);
+        }
+        let min_complete = min_complete as u32;
         let drained = self.drain(machine, caller);
         self.settle(machine, caller.slot);
         if let Drained::Parked = drained {
@@ -444,9 +446,11 @@ impl<M: Machine> Server<M> {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return;
         };
-        if process.waiter.is_some() {
+        let (waits, parked) = (process.waiter.is_some(), process.parks[index].is_some());
+        if waits {
             self.forget_wait_of(caller);
-        } else if process.parks[index].is_some() {
+        }
+        if parked {
             self.interrupt_park(caller.slot, index);
         }
     }
@@ -680,6 +684,52 @@ impl<M: Machine> Server<M> {
         self.process(pid).is_some()
     }
 
+    /// Whether no process, capability, call or extra session is left.
+    pub fn is_idle(&self) -> bool {
+        let (references, cells) = self.objects.total_references();
+        self.processes.iter().all(Option::is_none)
+            && references == self.roots.len() as u64
+            && cells == 0
+            && self.endpoints.is_empty()
+            && self.sessions.iter().count() == 1
+    }
+
+    /// What a live process holds, for reports of who holds what.
+    pub fn holds(&self, pid: Pid) -> impl Iterator<Item = (CapId, &Hold)> {
+        self.process(pid)
+            .into_iter()
+            .flat_map(|process| process.caps.iter())
+    }
+
+    /// Feeds what decides future behaviour, ring indices and time aside, to a
+    /// hasher: for searches of the state space.
+    pub fn fingerprint(&self, hasher: &mut impl Hasher) {
+        struct Feed<'a, H>(&'a mut H);
+        impl<H: Hasher> fmt::Write for Feed<'_, H> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0.write(text.as_bytes());
+                Ok(())
+            }
+        }
+        let mut feed = Feed(hasher);
+        let mut write = |value: &dyn fmt::Debug| {
+            let written = fmt::write(&mut feed, format_args!("{value:?};"));
+            debug_assert!(written.is_ok(), "a hasher takes everything");
+        };
+        for process in self.processes.iter().flatten() {
+            write(&process.pid);
+            write(&process.caps);
+            write(&process.waiter);
+            write(&process.parks);
+            write(&process.sleeps);
+        }
+        write(&self.objects);
+        write(&self.endpoints.table);
+        write(&self.endpoints.calls);
+        write(&self.endpoints.recvs);
+        write(&self.endpoints.pins);
+    }
+
     /// The memory map of a live process, to follow mappings made for it.
     pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressSpace> {
         self.process_mut(pid).map(|process| &mut process.space)
@@ -761,8 +811,8 @@ fn is_owned_by_other(sqe: &CapSqe, tid: Tid) -> bool {
 }
 
 /// The session table with the system session in its first place.
-fn sessions_with_system() -> Pool<Session> {
-    let mut sessions = Pool::with_capacity(SESSIONS_MAX);
+fn sessions_with_system(capacity: u32) -> Pool<Session> {
+    let mut sessions = Pool::with_capacity(capacity.max(1));
     let info = SessionInfo::new(b"system").map(|mut info| {
         info.principal_kind = capos_abi::ENDPOINT_SESSION_PRINCIPAL_SERVICE;
         info.profile_class = capos_abi::ENDPOINT_SESSION_PROFILE_SYSTEM;

@@ -26,6 +26,9 @@ fn main() {
     let kind = arguments.next().unwrap_or_else(|| "nop".into());
     let mut number = || arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1);
     let (entries, per_entry): (u32, u32) = (number(), number());
+    if kind == "ipc" {
+        return round_trips(entries);
+    }
     let mut system = System::new();
     let mut client = system.spawn(&[
         Grant::kernel("console", KernelCapSource::Console),
@@ -41,6 +44,36 @@ fn main() {
         let completions = client.completions();
         assert_eq!(completions.len() as u32, per_entry);
         assert!(completions.iter().all(|cqe| cqe.result >= 0));
+    }
+}
+
+/// Endpoint CALL, RECV and RETURN across two processes: three entries each.
+fn round_trips(count: u32) {
+    let mut system = System::new();
+    let mut owner = system.spawn(&[Grant::kernel("service", KernelCapSource::Endpoint)]);
+    let endpoint = owner.cap("service");
+    let facet = Grant::client("service", owner.pid, owner.cap_id("service"));
+    let mut client = system.spawn(&[facet]);
+    let recv = System::recv_sqe(endpoint, 1);
+    for _ in 0..count {
+        owner.submit(&recv);
+        measured_enter(&mut system, &owner);
+        client.submit(&CapSqe {
+            addr: Client::DATA,
+            len: 40,
+            result_addr: Client::DATA + 0x1000,
+            result_len: 512,
+            ..call(2, client.cap("service"), 1)
+        });
+        measured_enter(&mut system, &client);
+        let cqe = owner.completion().expect("a call");
+        let call_id = system.message(&owner, &recv, &cqe).call_id;
+        owner.submit(&System::return_sqe(endpoint, 3, call_id, 40));
+        measured_enter(&mut system, &owner);
+        assert_eq!(owner.completions().len(), 1);
+        assert_eq!(client.completions().len(), 1);
+        system.machine.resumed.clear();
+        system.machine.handed_over.clear();
     }
 }
 

@@ -11,7 +11,7 @@ mod memory;
 mod page;
 mod system;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 pub use host::HostMachine;
 pub use memory::Memory;
@@ -27,7 +27,7 @@ pub struct Model {
     /// Everything written to the console.
     pub console: Vec<u8>,
     /// Memory of each process.
-    pub memory: HashMap<Pid, Memory>,
+    pub memory: BTreeMap<Pid, Memory>,
     /// Threads resumed since the test last looked, with RAX.
     pub resumed: Vec<(ThreadRef, u64)>,
     /// Threads resumed by direct hand-over, a subset of `resumed`.

@@ -151,13 +151,16 @@ impl Prefix {
         self.number("MAX_NUM_NODES").unwrap_or(1)
     }
 
+    /// Slots of the root CNode, as a power of two.
+    pub fn root_cnode_bits(&self) -> u64 {
+        self.number("ROOT_CNODE_SIZE_BITS")
+            .unwrap_or(ROOT_CNODE_SIZE_BITS_DEFAULT)
+    }
+
     /// Pages root task and boot archive may take: half of the root CNode's
     /// slots, each page of an initial image takes one.
     pub fn image_pages_max(&self) -> u64 {
-        let bits = self
-            .number("ROOT_CNODE_SIZE_BITS")
-            .unwrap_or(ROOT_CNODE_SIZE_BITS_DEFAULT);
-        1u64.checked_shl(bits.saturating_sub(1) as u32)
+        1u64.checked_shl(self.root_cnode_bits().saturating_sub(1) as u32)
             .unwrap_or(u64::MAX)
     }
 

@@ -15,6 +15,7 @@
 //! | [`host`] | the workspace into test results without a guest |
 
 pub mod app;
+pub mod budget;
 pub mod gate;
 pub mod host;
 pub mod image;

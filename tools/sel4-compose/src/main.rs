@@ -40,6 +40,10 @@ struct Options {
     /// Emulator to use.
     #[arg(long, global = true, value_name = "FILE")]
     qemu: Option<PathBuf>,
+    /// Memory of the machine in MiB; the kernel itself needs 32 to start.
+    #[arg(long, global = true, default_value_t = system::MEMORY_MIB, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(32..=65536))]
+    memory: u32,
     /// Count time in instructions (repeatable measurements, one processor).
     #[arg(long, global = true)]
     icount: bool,
@@ -251,6 +255,7 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         root_task: options.root_task.clone(),
         qemu: system::emulator(options.qemu.clone()),
         icount: options.icount,
+        memory_mib: options.memory,
         quiet: false,
     };
     let prefix = open_prefix(options, &places)?;

@@ -137,6 +137,7 @@ impl<'a> Prover<'a> {
             root_task: Some(root_task),
             qemu: self.qemu.clone(),
             icount: scenario.icount,
+            memory_mib: system::MEMORY_MIB,
             quiet: true,
         };
         let (_, prefix, root_task) = match self.current.take() {

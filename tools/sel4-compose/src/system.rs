@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
+use crate::budget::{self, BudgetError};
 use crate::gate::{self, GateError};
 use crate::image::{self, Grant, ImageError, MANIFEST_ENTRY, PROGRAM_DIRECTORY};
 use crate::kernel::{Prefix, PrefixError};
 use crate::qemu::{self, Machine};
 
-/// Guest memory in MiB.
-const MEMORY_MIB: u32 = 512;
+/// Guest memory in MiB, where nothing else is said.
+pub const MEMORY_MIB: u32 = 512;
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
 /// A program of this name cannot be in a manifest: capOS reserves it.
@@ -30,6 +31,9 @@ pub enum SystemError {
     /// See [`ImageError`].
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// See [`BudgetError`].
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// The gate packer refused a program.
     #[error("program `{name}`: {source}")]
     Gate {
@@ -76,6 +80,8 @@ pub struct Plan {
     pub qemu: PathBuf,
     /// See [`Machine::icount`].
     pub icount: bool,
+    /// Memory of the machine in MiB.
+    pub memory_mib: u32,
     /// Let Cargo show warnings and errors only.
     pub quiet: bool,
 }
@@ -197,12 +203,22 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         .collect();
     let summary = summaries.join("; ");
     let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
+    let boot = budget::Boot {
+        memory_mib: plan.memory_mib,
+        image: &image,
+        root_cnode_bits: prefix.root_cnode_bits() as u8,
+    };
+    let files: Vec<(&str, &[u8])> = packed
+        .iter()
+        .map(|packed| (packed.name.as_str(), packed.file.as_slice()))
+        .collect();
+    budget::check(&boot, &files)?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: plan.qemu.clone(),
         kernel: files.0.join("kernel.elf32"),
         image: files.0.join("image.elf"),
-        memory_mib: MEMORY_MIB,
+        memory_mib: plan.memory_mib,
         processors: prefix.node_count(),
         icount: plan.icount,
         debugger_port: None,

@@ -281,22 +281,16 @@ impl SimKernel {
             .caps
             .remove(&slot)
             .unwrap_or_else(|| panic!("slot {slot} is empty"));
-        let is_final = {
-            let object = self.object_mut(cap.object);
-            object.caps.remove(&slot);
-            object.caps.is_empty()
-        };
         if let Some((space, vaddr)) = cap.mapped {
             let live = self.shows(space, vaddr, cap.object);
             assert!(
-                is_final || !live,
-                "K5 broken: mapping at {vaddr:#x} outlives slot {slot}"
+                !live,
+                "K5 broken: slot {slot} is deleted while mapped at {vaddr:#x}"
             );
-            if live && is_final {
-                self.remove_page(space, vaddr);
-            }
         }
-        if is_final {
+        let object = self.object_mut(cap.object);
+        object.caps.remove(&slot);
+        if object.caps.is_empty() {
             self.finalise(cap.object);
         }
     }

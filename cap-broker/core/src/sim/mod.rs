@@ -9,7 +9,7 @@ mod boot;
 mod kernel;
 
 pub use boot::{
-    Backing, Demand, MachineProfile, PageRun, ProgramDemand, ProgramShare, Report, Shortfall,
-    simulate,
+    Backing, Demand, KERNEL_BYTES, MachineProfile, PageRun, ProgramDemand, ProgramShare, Report,
+    Shortfall, simulate,
 };
 pub use kernel::{Counts, Refusal, SimKernel};

@@ -2,7 +2,8 @@
 
 use capos_config::capos_capnp::console::{write_line_params, write_params};
 
-use super::{Context, MethodResult, Reply, malformed, message};
+use super::{Context, MethodResult, Reply, copied, malformed, message};
+use crate::decode;
 use crate::exception::Exception;
 use crate::machine::Machine;
 
@@ -20,6 +21,10 @@ pub(crate) fn call<M: Machine>(context: &mut Context<'_, M>) -> MethodResult {
 /// Emits `data` verbatim.
 fn write<M: Machine>(context: &mut Context<'_, M>) -> MethodResult {
     context.fetch_params()?;
+    if let Some(data) = decode::root_data(copied(context.params, context.sqe)) {
+        context.machine.console_write(data);
+        return Ok(Reply::Bytes(0));
+    }
     let message = message(context.params, context.sqe)?;
     let params = message
         .get_root::<write_params::Reader<'_>>()
@@ -32,12 +37,20 @@ fn write<M: Machine>(context: &mut Context<'_, M>) -> MethodResult {
 /// Emits `text` and a newline.
 fn write_line<M: Machine>(context: &mut Context<'_, M>) -> MethodResult {
     context.fetch_params()?;
+    if let Some(text) = decode::root_text(copied(context.params, context.sqe)) {
+        emit_line(context.machine, text);
+        return Ok(Reply::Bytes(0));
+    }
     let message = message(context.params, context.sqe)?;
     let params = message
         .get_root::<write_line_params::Reader<'_>>()
         .map_err(malformed)?;
     let text = params.get_text().map_err(malformed)?;
-    context.machine.console_write(text.as_bytes());
-    context.machine.console_write(b"\n");
+    emit_line(context.machine, text.as_bytes());
     Ok(Reply::Bytes(0))
+}
+
+fn emit_line<M: Machine>(machine: &mut M, text: &[u8]) {
+    machine.console_write(text);
+    machine.console_write(b"\n");
 }

@@ -3,7 +3,8 @@
 use capnp::traits::HasStructSize;
 use capos_config::capos_capnp::timer::{now_results, sleep_params};
 
-use super::{Context, MethodResult, Reply, malformed, message};
+use super::{Context, MethodResult, Reply, copied, malformed, message};
+use crate::decode;
 use crate::encode::{Emitter, NoRoom};
 use crate::exception::Exception;
 use crate::machine::Machine;
@@ -42,11 +43,13 @@ fn emit_now(out: &mut [u8], monotonic_ns: u64) -> Result<usize, NoRoom> {
 /// Completes after at least `durationNs`; at once if that is zero.
 fn sleep<M: Machine>(context: &mut Context<'_, M>) -> MethodResult {
     context.fetch_params()?;
-    let message = message(context.params, context.sqe)?;
-    let duration_ns = message
-        .get_root::<sleep_params::Reader<'_>>()
-        .map_err(malformed)?
-        .get_duration_ns();
+    let duration_ns = match decode::root_u64(copied(context.params, context.sqe)) {
+        Some(duration_ns) => duration_ns,
+        None => message(context.params, context.sqe)?
+            .get_root::<sleep_params::Reader<'_>>()
+            .map_err(malformed)?
+            .get_duration_ns(),
+    };
     if duration_ns == 0 {
         return Ok(Reply::Bytes(0));
     }

@@ -14,8 +14,8 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use cap_broker::{
-    Broker, BrokerError, DeviceError, FrameId, Hold, Object, ObjectKind, OwnedObject, PAGE_BYTES,
-    Pin, PortRange, Rights, SpaceId, Trigger, Usage, cap_of,
+    Broker, BrokerError, DeviceError, DeviceId, FrameId, Hold, Object, ObjectKind, OwnedObject,
+    PAGE_BYTES, Pin, PortRange, Rights, SpaceId, Trigger, Usage, cap_of,
 };
 use sel4::{
     BootInfoPtr, CNodeCapData, CPtr, CapRights, Fault, UserContext, cap, cap_type,
@@ -360,6 +360,17 @@ fn devices_are_exclusive(broker: &mut Broker, _: &mut EmergencyConsole) -> Resul
     let hpet = broker.map_device(HPET, 1)?;
     broker.unmap_device(hpet)?;
     assert_eq!(broker.request_ports(COM1).map(drop), Err(DeviceError::Busy));
+    let serial = broker
+        .request_device(DeviceId::Serial { port: 1 })
+        .expect("COM2 is free");
+    assert!(serial.ports().is_some() && serial.irq().is_some() && serial.registers().is_none());
+    let half = broker
+        .request_device(DeviceId::Serial { port: 0 })
+        .map(drop);
+    assert_eq!(half, Err(DeviceError::Busy), "COM1 is ours");
+    broker.release_device(serial).expect("held");
+    let hpet = broker.request_device(DeviceId::Hpet).expect("free again");
+    broker.release_device(hpet).expect("held");
     let pit = PortRange {
         first: 0x40,
         last: 0x43,
