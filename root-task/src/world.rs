@@ -18,7 +18,7 @@ use ring_server_core::{
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, backed_page, new_page, rights};
+use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
 use crate::clock::Clock;
 use crate::log;
 use crate::message;
@@ -213,15 +213,37 @@ impl World {
 
     /// The page behind `addr` if the process may access it so; backed for
     /// writing, `None` inside for a page of zeroes not backed yet.
+    ///
+    /// A page that is mapped allows what its mapping does, so the map of
+    /// regions is asked only about pages that are not.
+    #[inline]
     fn reach(&mut self, pid: Pid, addr: u64, access: Access) -> Result<Option<Page>, AccessFault> {
+        let space = self.client(pid).ok_or(AccessFault)?.space;
+        match self.broker.page(space, addr) {
+            Some(page) if access == Access::Write && page.rights != Rights::ReadWrite => {
+                Err(AccessFault)
+            }
+            Some(page) => frame_page(&self.broker, page.frame)
+                .map(Some)
+                .ok_or(AccessFault),
+            None => self.reach_unbacked(pid, addr, access),
+        }
+    }
+
+    #[cold]
+    fn reach_unbacked(
+        &mut self,
+        pid: Pid,
+        addr: u64,
+        access: Access,
+    ) -> Result<Option<Page>, AccessFault> {
         let client = self.client(pid).ok_or(AccessFault)?;
         let page = client.map.page_for(addr, access).map_err(|_| AccessFault)?;
         let space = client.space;
-        match backed_page(&self.broker, space, page.address) {
-            Some(page) => Ok(Some(page)),
-            None if page.backing != Backing::DemandZero => Err(AccessFault),
-            None if access == Access::Read => Ok(None),
-            None => self.back_for_server(space, page).map(Some),
+        match access {
+            _ if page.backing != Backing::DemandZero => Err(AccessFault),
+            Access::Read | Access::Execute => Ok(None),
+            Access::Write => self.back_for_server(space, page).map(Some),
         }
     }
 
@@ -367,7 +389,7 @@ impl Machine for World {
         let Some(client) = self.client_in_mut(slot).filter(|c| c.pid == thread.pid) else {
             return;
         };
-        if let Err(error) = message::preserve(|| client.resume(rax)) {
+        if let Err(error) = message::preserve_resume(|| client.resume(rax)) {
             log!("pid {} cannot be resumed: {error:?}", thread.pid.raw());
         }
     }
