@@ -18,7 +18,9 @@ PROOF       ?=
 # to Cargo started inside this directory.
 export DOCS_RS = 1
 
-compose = cargo run --quiet --package sel4-compose -- --kernel "$(KERNEL)" \
+# Compiling the tools takes minutes the first time, and then shows that it does.
+compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet) \
+	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
 	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \

@@ -10,6 +10,7 @@ use capos_config::manifest::KernelBootstrapManifest;
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
     CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PrepareError, ProcessSpec, Server,
+    UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 
@@ -57,6 +58,12 @@ impl fmt::Display for BootError {
             Self::Entropy(NoEntropy) => f.write_str("the processor has no working RDRAND"),
             Self::Archive(error) => write!(f, "boot archive: {error}"),
             Self::Program(error) => write!(f, "first program: {error:?}"),
+            Self::Create(CreateError::Unsupported(UnsupportedSource(source))) => {
+                write!(
+                    f,
+                    "capability source `{source}` is not provided yet; take it out of CAPS, or out of the manifest"
+                )
+            }
             Self::Create(error) => write!(f, "first process: {error:?}"),
         }
     }
@@ -108,6 +115,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         endpoint,
         timer,
     };
+    gate.world.note_idle()?;
     start_first(&mut gate, &archive.manifest()?)?;
     Ok(gate)
 }

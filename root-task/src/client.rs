@@ -26,7 +26,7 @@ use capos_loader::{
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Pid, Tid};
-use sel4::{CNodeCapData, CPtr, CapRights, UserContext, cap, init_thread};
+use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
 
 use crate::window::{Page, RingWindow};
 
@@ -38,6 +38,14 @@ const FAULT_SLOT: u64 = 1;
 /// At most 18 bits on seL4 5.0.0.
 const CSPACE_GUARD: u64 = 0x2_9a5b;
 const CSPACE_GUARD_BITS: usize = 64 - CNODE_RADIX as usize;
+
+/// What the kernel asks of an endpoint it sends faults to, and no more: with
+/// the right to receive, a program could take the faults of others, and answer
+/// them.
+const FAULT_RIGHTS: CapRights = CapRightsBuilder::none()
+    .write(true)
+    .grant_reply(true)
+    .build();
 
 const TID_BITS: u32 = 8;
 
@@ -208,7 +216,7 @@ impl Client {
             .absolute_cptr_from_bits_with_depth(FAULT_SLOT, CNODE_RADIX.into())
             .mint(
                 &own.absolute_cptr(fault_endpoint.cptr()),
-                CapRights::all(),
+                FAULT_RIGHTS,
                 badge_of(self.pid, Tid::MAIN),
             )?;
         let tcb_object = broker.sizes().object(ObjectKind::Tcb);

@@ -26,6 +26,9 @@ const CALIBRATION_NS: u64 = 2_000_000;
 /// A comparator closer than this may be passed while it is being written.
 const ARM_MARGIN_TICKS: u64 = 64;
 
+/// A quarter of the counter's range, centuries on any HPET.
+const WAIT_TICKS_MAX: u64 = u64::MAX / 4;
+
 mod reg {
     pub const CAPABILITIES: usize = 0x000;
     pub const CONFIG: usize = 0x010;
@@ -34,6 +37,10 @@ mod reg {
     pub const TIMER0_COMPARATOR: usize = 0x108;
 }
 
+/// The main counter is 64 bits wide.
+const CAPABILITY_COUNT_SIZE: u64 = 1 << 13;
+/// The comparator of timer 0 is 64 bits wide.
+const TIMER_SIZE_CAP: u64 = 1 << 5;
 const CONFIG_ENABLE: u64 = 1 << 0;
 const CONFIG_LEGACY: u64 = 1 << 1;
 const TIMER_ENABLE: u64 = 1 << 2;
@@ -46,6 +53,9 @@ pub enum ClockError {
     /// No HPET answers at the standard address: its tick period reads as
     /// nothing the specification allows. Enable it in the firmware.
     NoHpet,
+    /// The HPET counts in 32 bits only, which wraps within minutes; this clock
+    /// needs 64.
+    NarrowHpet,
     /// Timer 0 cannot be routed to any I/O APIC pin.
     NoRoute,
     /// The TSC did not advance while the HPET did.
@@ -93,9 +103,14 @@ impl Clock {
     /// writable for as long as the `Clock` lives, with no other user.
     pub unsafe fn new(registers: *mut u8) -> Result<Self, ClockError> {
         let mut hpet = Hpet { base: registers };
-        let tick_period_fs = hpet.read(reg::CAPABILITIES) >> 32;
+        let capabilities = hpet.read(reg::CAPABILITIES);
+        let tick_period_fs = capabilities >> 32;
         if tick_period_fs == 0 || tick_period_fs > PERIOD_MAX_FS {
             return Err(ClockError::NoHpet);
+        }
+        let comparator_is_wide = hpet.read(reg::TIMER0_CONFIG) & TIMER_SIZE_CAP != 0;
+        if capabilities & CAPABILITY_COUNT_SIZE == 0 || !comparator_is_wide {
+            return Err(ClockError::NarrowHpet);
         }
         let config = hpet.read(reg::CONFIG) & !CONFIG_LEGACY;
         hpet.write(reg::CONFIG, config | CONFIG_ENABLE);
@@ -136,8 +151,9 @@ impl Clock {
         };
         let wait_ticks =
             u128::from(wait_ns) * u128::from(FS_PER_NS) / u128::from(self.tick_period_fs);
-        // A year away is as good as any later moment: the loop re-arms.
-        let wait_ticks = (wait_ticks as u64).clamp(ARM_MARGIN_TICKS, u64::MAX / 4);
+        // What is further away than the counter can tell is never reached.
+        let wait_ticks = u64::try_from(wait_ticks).unwrap_or(u64::MAX);
+        let wait_ticks = wait_ticks.clamp(ARM_MARGIN_TICKS, WAIT_TICKS_MAX);
         let target = self.hpet.counter().wrapping_add(wait_ticks);
         self.hpet.write(reg::TIMER0_COMPARATOR, target);
         target.wrapping_sub(self.hpet.counter()) <= u64::MAX / 2

@@ -294,8 +294,9 @@ impl Gate {
     }
 
     /// The end of the first process is the end of the machine.
-    fn end_with(&self, pid: Pid, verdict: &Verdict) {
+    fn end_with(&mut self, pid: Pid, verdict: &Verdict) {
         if self.world.is_first(pid) {
+            self.world.audit();
             end::halt(verdict);
         }
     }

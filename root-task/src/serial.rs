@@ -79,6 +79,11 @@ impl Uart {
         let _ = self.write(DATA, byte);
     }
 
+    /// Waits until everything put has left the FIFO, within bounds.
+    pub fn drain(&mut self) {
+        self.wait_for_room();
+    }
+
     /// Waits until the FIFO is empty, within bounds.
     fn wait_for_room(&mut self) {
         for _ in 0..BUSY_POLL_LIMIT {

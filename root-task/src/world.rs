@@ -6,7 +6,7 @@
 
 use alloc::string::String;
 
-use cap_broker::{Broker, BrokerError, Rights, SpaceId};
+use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::{
     Access, AddressMap, Backing, Denied, FaultVerdict, LoadPlan, Page as ClientPage,
     layout::PAGE_BYTES,
@@ -51,6 +51,8 @@ pub struct World {
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
+    /// What was in use before the first process.
+    idle: Option<Usage>,
     clients: [Option<Client>; PROCESS_SLOTS],
 }
 
@@ -79,6 +81,7 @@ impl World {
             endpoint,
             first: None,
             prepared: None,
+            idle: None,
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
@@ -91,6 +94,34 @@ impl World {
     /// Whether the system ends with this process.
     pub fn is_first(&self, pid: Pid) -> bool {
         self.first == Some(pid)
+    }
+
+    /// Notes what is in use while there is no process.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub fn note_idle(&mut self) -> Result<(), BrokerError> {
+        self.broker.trim()?;
+        self.idle = Some(self.broker.usage());
+        Ok(())
+    }
+
+    /// Says in the log whether everything that processes had is back. Says
+    /// nothing while there are processes.
+    pub fn audit(&mut self) {
+        if self.prepared.is_some() || self.clients.iter().any(Option::is_some) {
+            return;
+        }
+        let Some(idle) = self.idle else { return };
+        let trimmed = self.broker.trim();
+        self.broker.check();
+        let now = self.broker.usage();
+        if trimmed.is_ok() && held(&now) == held(&idle) {
+            let tables = now.window_tables - idle.window_tables;
+            log!("all memory is back, {tables} window tables stay");
+        } else {
+            log!("lost since boot ({trimmed:?}): {idle:?} became {now:?}");
+        }
     }
 
     /// Makes an address space with a ring page for a program of the package.
@@ -203,6 +234,18 @@ impl World {
         let rights: Rights = rights(page.protection);
         message::preserve(|| new_page(&mut self.broker, space, page.address, rights))
             .map_err(|_| AccessFault)
+    }
+}
+
+/// What processes can hold of `usage`: everything but the tables behind the
+/// root task's window, which are made when first needed and then stay.
+fn held(usage: &Usage) -> Usage {
+    Usage {
+        free_bytes: usage.free_bytes + u64::from(usage.window_tables) * PAGE_BYTES,
+        window_tables: 0,
+        // Tables that stay keep the blocks they were split from in pieces.
+        used_slots: 0,
+        ..*usage
     }
 }
 

@@ -143,6 +143,7 @@ impl<R: RingPage> Ring<R> {
 
     /// Posts a completion, or keeps it until there is room.
     pub(crate) fn complete(&mut self, cqe: &CapCqe) {
+        self.flush_backlog();
         if self.has_room() {
             self.post(cqe);
         } else {

@@ -516,3 +516,58 @@ fn ended_processes_leave_nothing_and_numbers_are_not_reused() {
         .cap_enter(&mut system.machine, pids[0], Tid::MAIN, 0, 0);
     assert_eq!(rejected, Entry::Resume(ENTER_REJECTED));
 }
+
+#[test]
+fn the_servers_own_map_decides_whatever_the_machine_would_allow() {
+    let mut system = System::new();
+    let mut client = system.spawn(&[CONSOLE, TIMER]);
+    let space = system.server.address_space_mut(client.pid).unwrap();
+    space.unmap(Client::DATA, 0x1000);
+    let params = write_line_params("secret");
+    system.poke(&client, Client::DATA, &params);
+    let write = CapSqe {
+        addr: Client::DATA,
+        len: params.len() as u32,
+        ..call(1, client.cap("console"), 1)
+    };
+    let result = system.result(&mut client, &write);
+    assert_eq!(result, CAP_ERR_INVALID_PARAMS_BUFFER);
+    assert_eq!(system.console(), "");
+    let now = CapSqe {
+        result_addr: Client::DATA,
+        result_len: 64,
+        ..call(2, client.cap("timer"), 0)
+    };
+    let result = system.result(&mut client, &now);
+    assert_eq!(result, CAP_ERR_INVALID_RESULT_BUFFER);
+    let bytes = system.peek(&client, Client::DATA, params.len());
+    assert_eq!(bytes, params, "nothing was written");
+}
+
+#[test]
+fn deferred_completions_keep_their_order() {
+    let mut system = System::new();
+    let mut client = system.spawn(&[TIMER]);
+    let timer = client.cap("timer");
+    for (data, ns) in [(100, 1_000), (101, 2_000), (102, 3_000)] {
+        let params = sleep_params(ns);
+        let addr = Client::DATA + (data - 100) * 0x100;
+        system.poke(&client, addr, &params);
+        client.submit(&CapSqe {
+            addr,
+            len: params.len() as u32,
+            ..call(data, timer, 1)
+        });
+    }
+    system.enter(&client, 0, 0);
+    for n in 0..32 {
+        client.submit(&nop(n));
+        system.enter(&client, 0, 0);
+    }
+    system.pass(1_000);
+    system.pass(1_000);
+    assert_eq!(client.completions().len(), 32, "two are deferred");
+    system.pass(1_000);
+    let data: Vec<u64> = client.completions().iter().map(|c| c.user_data).collect();
+    assert_eq!(data, [100, 101, 102], "oldest first, and not held back");
+}

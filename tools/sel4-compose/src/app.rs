@@ -168,7 +168,7 @@ impl Builder {
 
     /// The runtime crate as Cargo unpacked it from the registry.
     fn published_runtime(&self) -> Result<Package, AppError> {
-        let metadata = read_metadata(&self.root.join(APPS_WORKSPACE))?;
+        let metadata = read_metadata(&self.root.join(APPS_WORKSPACE), true)?;
         metadata
             .packages
             .into_iter()
@@ -182,7 +182,7 @@ impl Builder {
         binary: Option<&str>,
         locked: bool,
     ) -> Result<App, AppError> {
-        let metadata = read_metadata(directory)?;
+        let metadata = read_metadata(directory, locked)?;
         let manifest = directory.join("Cargo.toml");
         let package = metadata
             .packages
@@ -325,14 +325,18 @@ fn elf_file(path: &Path) -> Result<App, AppError> {
     })
 }
 
-fn read_metadata(directory: &Path) -> Result<Metadata, AppError> {
+/// What Cargo knows of the package in `directory`; `locked` where its lock file
+/// says what may be downloaded.
+fn read_metadata(directory: &Path, locked: bool) -> Result<Metadata, AppError> {
     let metadata_error = |reason: String| AppError::Metadata {
         directory: directory.into(),
         reason,
     };
+    let mut options = vec!["--filter-platform".to_owned(), TARGET.to_owned()];
+    options.extend(locked.then(|| "--locked".to_owned()));
     MetadataCommand::new()
         .current_dir(directory)
-        .other_options(["--filter-platform".to_owned(), TARGET.to_owned()])
+        .other_options(options)
         .exec()
         .map_err(|error| match error {
             cargo_metadata::Error::CargoMetadata { stderr } => metadata_error(stderr),

@@ -1,10 +1,12 @@
 //! Names for addresses: function, file and line, from a program's own symbols.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
 use addr2line::fallible_iterator::FallibleIterator;
+use object::{Object, ObjectSection, SectionFlags};
 
 /// Prefix of a log line that reports a fault.
 const FAULT: &str = "fault: ";
@@ -14,6 +16,9 @@ const INSTRUCTION_POINTER: &str = "ip=0x";
 /// The symbols of one program.
 pub struct Symbols {
     loader: Loader,
+    /// Where its code is. Functions the linker dropped keep debug information
+    /// at address zero, which must not explain a jump to zero.
+    code: Vec<Range<u64>>,
     directory: PathBuf,
 }
 
@@ -22,13 +27,18 @@ impl Symbols {
     pub fn of(elf: &Path) -> Option<Self> {
         Some(Self {
             loader: Loader::new(elf).ok()?,
+            code: code_of(&std::fs::read(elf).ok()?)?,
             directory: std::env::current_dir().unwrap_or_default(),
         })
     }
 
     /// The places `address` belongs to, innermost inlined function first, each
     /// as `function at file:line`.
+    /// Nothing for an address outside its code.
     pub fn places(&self, address: u64) -> Vec<String> {
+        if !self.code.iter().any(|range| range.contains(&address)) {
+            return Vec::new();
+        }
         let frames = self.loader.find_frames(address);
         let mut places: Vec<(Option<String>, Option<String>)> = frames
             .ok()
@@ -72,6 +82,17 @@ impl Symbols {
         let address = fault_address(line);
         address.map_or_else(Vec::new, |address| self.places(address))
     }
+}
+
+/// The address ranges of executable sections.
+fn code_of(elf: &[u8]) -> Option<Vec<Range<u64>>> {
+    let file = object::File::parse(elf).ok()?;
+    let sections = file.sections().filter(|section| {
+        matches!(section.flags(), SectionFlags::Elf { sh_flags, .. }
+            if sh_flags.0 & object::elf::SHF_EXECINSTR.0 != 0)
+    });
+    let ranges = sections.map(|s| s.address()..s.address().saturating_add(s.size()));
+    Some(ranges.collect())
 }
 
 fn describe(place: (Option<String>, Option<String>)) -> Option<String> {
@@ -129,6 +150,18 @@ mod tests {
             shorten("/home/x/app/src/main.rs"),
             "/home/x/app/src/main.rs"
         );
+    }
+
+    /// This very program has debug information of functions the linker dropped.
+    #[test]
+    fn only_code_is_explained() {
+        let program = std::env::current_exe().unwrap();
+        let bytes = std::fs::read(&program).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let symbols = Symbols::of(&program).unwrap();
+        assert!(!symbols.places(file.entry()).is_empty());
+        assert_eq!(symbols.places(0), Vec::<String>::new());
+        assert_eq!(symbols.places(u64::MAX), Vec::<String>::new());
     }
 
     #[test]
