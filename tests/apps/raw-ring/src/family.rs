@@ -38,6 +38,11 @@ impl Child {
         Ok(endpoint.capability().raw())
     }
 
+    /// The numbers of its handle and its manager in this process.
+    pub fn result_ids(&self) -> [u32; 2] {
+        [self.handle.cap_id(), self.manager.cap_id()]
+    }
+
     /// Waits for its end; its exit code.
     ///
     /// # Errors

@@ -45,7 +45,12 @@ impl Message {
     /// If there are transfers and the length of `params` is no multiple of
     /// four: the ABI has no place for them then.
     pub fn new(params: &[u8], transfers: &[CapTransferDescriptor]) -> Self {
-        assert!(transfers.is_empty() || params.len() % CAP_TRANSFER_DESCRIPTOR_ALIGNMENT == 0);
+        assert!(
+            transfers.is_empty()
+                || params
+                    .len()
+                    .is_multiple_of(CAP_TRANSFER_DESCRIPTOR_ALIGNMENT)
+        );
         let mut words: Vec<u32> = params.chunks(4).map(word).collect();
         for descriptor in transfers {
             words.extend(descriptor_words(descriptor));
