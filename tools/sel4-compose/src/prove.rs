@@ -89,6 +89,9 @@ impl<'a> Prover<'a> {
     }
 
     fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {
+        if let Some(package) = &scenario.root_task {
+            return self.prove_bare(scenario, package);
+        }
         let system = self.prepare(scenario)?;
         let symbols = Symbols::of(&system.app.elf);
         let mut faults = Vec::new();
@@ -118,6 +121,29 @@ impl<'a> Prover<'a> {
             remarks,
             outcome: Some(outcome),
             faults,
+        })
+    }
+
+    /// Runs a test that is the root task itself.
+    fn prove_bare(&mut self, scenario: &Scenario, package: &str) -> Result<Proof, String> {
+        let prefix = match &self.installed {
+            Some(prefix) => prefix.clone(),
+            None => bundled(self.places, &scenario.kernel).map_err(|error| error.to_string())?,
+        };
+        let program = (package, scenario.bin.as_deref().unwrap_or(package));
+        let timeout = Duration::from_secs(scenario.timeout);
+        let outcome =
+            system::prepare_bare(self.places, &prefix, program, &self.qemu, scenario.icount)
+                .map_err(|error| error.to_string())
+                .and_then(|system| {
+                    let outcome = system.machine.run(Some(timeout), &mut |_| {});
+                    outcome.map_err(|error| error.to_string())
+                })?;
+        Ok(Proof {
+            complaints: scenario.complaints(&outcome),
+            remarks: scenario.lines_to_show(&outcome),
+            outcome: Some(outcome),
+            faults: Vec::new(),
         })
     }
 

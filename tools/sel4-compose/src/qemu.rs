@@ -68,6 +68,9 @@ pub struct Machine {
     /// Count time in instructions, one nanosecond each; repeatable, one
     /// processor only.
     pub icount: bool,
+    /// COM1 carries the log and there is no console: so it is where a test of
+    /// the layers below runs as the root task.
+    pub log_on_com1: bool,
     /// Wait for a debugger on this local port before the first instruction.
     pub debugger_port: Option<u16>,
 }
@@ -76,6 +79,10 @@ impl Machine {
     /// The command line, without the inherited descriptors.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        let (com1, com3) = match self.log_on_com1 {
+            true => ("chardev:log", "chardev:console"),
+            false => ("chardev:console", "chardev:log"),
+        };
         command
             // SYSENTER in long mode exists on Intel processors only.
             .args(["-cpu", "max,vendor=GenuineIntel"])
@@ -85,9 +92,9 @@ impl Machine {
             .args(["-display", "none", "-monitor", "none"])
             .args(["-chardev", &format!("socket,id=console,fd={CONSOLE_FD}")])
             .args(["-chardev", &format!("socket,id=log,fd={LOG_FD}")])
-            .args(["-serial", "chardev:console"])
+            .args(["-serial", com1])
             .args(["-serial", "null"])
-            .args(["-serial", "chardev:log"])
+            .args(["-serial", com3])
             .args(["-device", "isa-debug-exit,iobase=0x501,iosize=2"])
             .arg("-kernel")
             .arg(&self.kernel)

@@ -45,7 +45,14 @@ pub struct Scenario {
     pub proves: String,
     /// Application: an ELF file or package directory relative to the
     /// repository, or `capos-rt-smoke`.
+    #[serde(default)]
     pub app: String,
+    /// Instead of an application: package of a test that runs as the root
+    /// task. All it prints on COM1 is log.
+    #[serde(rename = "root-task")]
+    pub root_task: Option<String>,
+    /// Program of that package; the one with its name unless given.
+    pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
     #[serde(default)]
     pub programs: Vec<String>,
@@ -73,7 +80,8 @@ pub struct Scenario {
     /// `exit N`, `killed WORD` or `timeout`.
     #[serde(deserialize_with = "deserialize_verdict")]
     pub verdict: End,
-    /// Repeat console lines that begin so below the result.
+    /// Repeat lines that begin so below the result: of the console, or of the
+    /// log where a test runs as the root task.
     pub show: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
@@ -130,6 +138,12 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
         path: path.into(),
         reason: error.to_string(),
     })?;
+    if scenario.app.is_empty() == scenario.root_task.is_none() {
+        return Err(ScenarioError::Parse {
+            path: path.into(),
+            reason: "give either `app` or `root-task`".into(),
+        });
+    }
     scenario.name = path
         .file_stem()
         .unwrap_or_default()
@@ -164,7 +178,11 @@ impl Scenario {
         let Some(start) = &self.show else {
             return Vec::new();
         };
-        String::from_utf8_lossy(&outcome.console)
+        let lines = match self.root_task {
+            Some(_) => outcome.log.join("\n"),
+            None => String::from_utf8_lossy(&outcome.console).into_owned(),
+        };
+        lines
             .lines()
             .filter(|line| line.starts_with(start.as_str()))
             .map(str::to_owned)
@@ -230,6 +248,18 @@ mod tests {
             let bad = outcome(End::Exit(0), console);
             assert_eq!(sample().complaints(&bad).len(), 1, "{console}");
         }
+    }
+
+    #[test]
+    fn either_an_application_or_a_root_task_is_named() {
+        let rest = "proves = 'x'\nverdict = 'exit 0'\n";
+        assert!(scenario(rest).is_err());
+        assert!(scenario(&format!("{rest}app = 'a'\nroot-task = 'b'\n")).is_err());
+        let mut bare = scenario(&format!("{rest}root-task = 'b'\n")).unwrap();
+        bare.show = Some("root-task:".into());
+        let good = outcome(End::Exit(0), "");
+        assert_eq!(bare.complaints(&good), Vec::<String>::new());
+        assert_eq!(bare.lines_to_show(&good), ["root-task: up"]);
     }
 
     #[test]

@@ -42,9 +42,9 @@ pub enum SystemError {
         /// Its reason.
         source: GateError,
     },
-    /// Cargo could not build the root task; its messages were shown.
-    #[error("the root task could not be built (see cargo's messages above)")]
-    RootTask,
+    /// Cargo could not build a root task; its messages were shown.
+    #[error("`{0}` could not be built (see cargo's messages above)")]
+    RootTask(String),
     /// Counting instructions works with one processor only.
     #[error(
         "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
@@ -221,6 +221,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         memory_mib: plan.memory_mib,
         processors: prefix.node_count(),
         icount: plan.icount,
+        log_on_com1: false,
         debugger_port: None,
     };
     prefix.write_multiboot(&machine.kernel)?;
@@ -232,6 +233,48 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         root_task,
         kernel: prefix.kernel(),
         summary,
+        _files: files,
+    })
+}
+
+/// A machine without applications. Its files go when it does.
+#[derive(Debug)]
+pub struct BareSystem {
+    /// The machine, not started.
+    pub machine: Machine,
+    _files: RunDirectory,
+}
+
+/// Puts a machine together in which a test runs as the root task: program
+/// `binary` of package `package`.
+///
+/// # Errors
+/// [`SystemError`]
+pub fn prepare_bare(
+    places: &Places,
+    prefix: &Prefix,
+    (package, binary): (&str, &str),
+    qemu: &Path,
+    icount: bool,
+) -> Result<BareSystem, SystemError> {
+    if icount && prefix.node_count() > 1 {
+        return Err(SystemError::IcountProcessors);
+    }
+    let image = build_for_target(places, prefix, package, binary)?;
+    let files = RunDirectory::create(&places.build)?;
+    let machine = Machine {
+        program: qemu.into(),
+        kernel: files.0.join("kernel.elf32"),
+        image,
+        memory_mib: MEMORY_MIB,
+        processors: prefix.node_count(),
+        icount,
+        log_on_com1: true,
+        debugger_port: None,
+    };
+    prefix.write_multiboot(&machine.kernel)?;
+    Ok(BareSystem {
+        machine,
         _files: files,
     })
 }
@@ -300,17 +343,21 @@ fn boot_archive(programs: &[PackedProgram], grants: &[Grant]) -> Result<Vec<u8>,
 /// # Errors
 /// [`SystemError::RootTask`]
 pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
+    build_for_target(places, prefix, ROOT_TASK, ROOT_TASK)
+}
+
+/// Builds a program that runs as the root task.
+fn build_for_target(
+    places: &Places,
+    prefix: &Prefix,
+    package: &str,
+    binary: &str,
+) -> Result<PathBuf, SystemError> {
     let target_directory = places.build.join("target");
     let status = app::cargo()
         .current_dir(&places.root)
-        .args([
-            "build",
-            "--release",
-            "--target",
-            app::TARGET,
-            "-p",
-            ROOT_TASK,
-        ])
+        .args(["build", "--release", "--target", app::TARGET])
+        .args(["-p", package, "--bin", binary])
         .arg("--target-dir")
         .arg(&target_directory)
         .env("SEL4_PREFIX", prefix.directory())
@@ -318,12 +365,12 @@ pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, Syst
         .status()
         .map_err(|error| file_error(Path::new("cargo"), &error))?;
     if !status.success() {
-        return Err(SystemError::RootTask);
+        return Err(SystemError::RootTask(binary.into()));
     }
     Ok(target_directory
         .join(app::TARGET)
         .join("release")
-        .join(ROOT_TASK))
+        .join(binary))
 }
 
 /// The command that attaches a debugger to a machine waiting on `port`, as one

@@ -2,8 +2,8 @@
 //! doubt how they ended.
 //!
 //! Each must print one line that begins `root-task: ` and says what happened,
-//! then `verdict: crash`. A root task that outlives its crime prints
-//! `verdict: survived`.
+//! then `verdict: killed crash`. A root task that outlives its crime prints
+//! `verdict: exit 0`.
 #![no_std]
 
 use core::fmt::{self, Write};
@@ -57,19 +57,19 @@ fn issue(first: u16, last: u16, slot: usize) {
 
 /// Says that the crime had no consequences.
 pub fn survived() -> ! {
-    end(format_args!("verdict: survived"))
+    end(format_args!("verdict: exit 0"))
 }
 
 fn on_panic(info: &PanicInfo<'_>) {
     let place = info.location().expect("panics have a place");
     end(format_args!(
-        "root-task: panic at {place}: {}\nverdict: crash",
+        "root-task: panic at {place}: {}\nverdict: killed crash",
         info.message()
     ))
 }
 
 fn on_fault(crash: &CrashReport) {
-    end(format_args!("root-task: {crash}\nverdict: crash"))
+    end(format_args!("root-task: {crash}\nverdict: killed crash"))
 }
 
 fn end(last_words: fmt::Arguments<'_>) -> ! {
