@@ -5,7 +5,7 @@ use core::panic::PanicInfo;
 
 use alloc::vec::Vec;
 
-use cap_broker::{Broker, BrokerError, DeviceError, ObjectKind, Pin, PortRange, Trigger};
+use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger};
 use capos_config::manifest::KernelBootstrapManifest;
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
@@ -13,6 +13,7 @@ use ring_server_core::{
     UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
+use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package};
 use crate::clock::{Clock, ClockError, HPET_PADDR};
@@ -98,6 +99,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let mut broker = Broker::new(bootinfo)?;
     let console = open_ports(&mut broker)?;
     sel4_root_task::set_panic_hook(on_panic);
+    watch_self(bootinfo, &mut broker)?;
     log!("memory {}", Megabytes(broker.usage().free_bytes));
     let mut clock = open_clock(&mut broker)?;
     log!("clock {} kHz", clock.tsc_khz());
@@ -127,6 +129,31 @@ impl fmt::Display for Megabytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} MiB", self.0 >> 20)
     }
+}
+
+/// Has a second thread report the root task's own faults, which would
+/// otherwise stop it without a word.
+fn watch_self(bootinfo: &BootInfoPtr, broker: &mut Broker) -> Result<(), BootError> {
+    let memory = broker.create_object(Object {
+        kind: ObjectKind::Untyped,
+        size_bits: WATCH_UNTYPED_BITS as u8,
+    })?;
+    let slots = [broker.allocate_slot()?, broker.allocate_slot()?];
+    let slots = slots.map(|slot| slot.0 as usize);
+    let memory = cap::Untyped::from_bits(memory.slot().0.into());
+    Ok(watch_faults(bootinfo, memory, slots, Some(on_fault))?)
+}
+
+const _: () = assert!(WATCH_SLOTS == 2, "as many slots as are taken here");
+
+/// Runs on the watching thread, which has no IPC buffer: writing to ports is
+/// all it can do.
+fn on_fault(crash: &CrashReport) {
+    log!("{crash}");
+    log::line(format_args!(
+        "verdict: panic a fault of its own, see the log"
+    ));
+    end::power_off()
 }
 
 /// The last words of the root task itself.

@@ -46,12 +46,17 @@ pub fn halt(verdict: &Verdict) -> ! {
     stop()
 }
 
-/// Stops the machine.
-pub fn stop() -> ! {
+/// Ends the machine, where it knows how to.
+pub fn power_off() {
     let ports = PORTS.load(Ordering::Relaxed);
     if ports != 0 {
         let ports = cap::IoPort::from_bits(ports);
         let _ = ports.ioport_out16(DEBUG_EXIT_PORT, DEBUG_EXIT_VALUE);
     }
+}
+
+/// Stops the machine.
+pub fn stop() -> ! {
+    power_off();
     init_thread::suspend_self()
 }

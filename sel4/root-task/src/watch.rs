@@ -7,7 +7,6 @@
 //! while the initial thread is stopped, never beside it.
 
 use core::fmt;
-use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use sel4::fault::{CapFault, UserException, VmFault};
@@ -97,9 +96,10 @@ const _: () = assert!(VmFault::LENGTH <= 4 && UserException::NUMBER < 4 && CapFa
 pub fn watch_faults(
     bootinfo: &BootInfo,
     untyped: cap::Untyped,
-    mut slots: Range<usize>,
+    slots: impl IntoIterator<Item = usize>,
     hook: Option<Hook>,
 ) -> Result<()> {
+    let mut slots = slots.into_iter();
     let mut take = |blueprint| -> Result<Word> {
         let index = slots.next().expect("watching takes two slots");
         let root = slot::CNODE.cap().absolute_cptr_for_self();
