@@ -430,3 +430,39 @@ fn load_header(offset: u64, address: u64, length: u64) -> [u8; PROGRAM_HEADER_BY
     }
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_names_its_source_and_what_it_may_disclose() {
+        let grants = parse_grants("console, own=endpoint+auth_strength+profile_class").unwrap();
+        let shown: Vec<_> = grants
+            .iter()
+            .map(|grant| {
+                (
+                    grant.name.as_str(),
+                    grant.source,
+                    grant.disclosure.join(" "),
+                )
+            })
+            .collect();
+        let (console, endpoint) = (KernelCapSource::Console, KernelCapSource::Endpoint);
+        let fields = "auth_strength profile_class";
+        assert_eq!(
+            shown,
+            [
+                ("console", console, String::new()),
+                ("own", endpoint, fields.into())
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_with_the_manifest() {
+        let grants = parse_grants("own=endpoint+shoe_size").unwrap();
+        let error = manifest("a", &["a"], &grants).unwrap_err().to_string();
+        assert!(error.contains("shoe_size"), "{error}");
+    }
+}
