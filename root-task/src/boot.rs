@@ -9,8 +9,8 @@ use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, Port
 use capos_config::manifest::KernelBootstrapManifest;
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
-    CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PrepareError, ProcessSpec, Server,
-    UnsupportedSource,
+    CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PROCESS_SLOTS, PrepareError, ProcessSpec,
+    Server, UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
@@ -100,6 +100,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let console = open_ports(&mut broker)?;
     sel4_root_task::set_panic_hook(on_panic);
     watch_self(bootinfo, &mut broker)?;
+    extend_heap(&mut broker)?;
     log!("memory {}", Megabytes(broker.usage().free_bytes));
     let mut clock = open_clock(&mut broker)?;
     log!("clock {} kHz", clock.tsc_khz());
@@ -129,6 +130,26 @@ impl fmt::Display for Megabytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} MiB", self.0 >> 20)
     }
+}
+
+/// Gives the heap what every process there can be takes from it: the image
+/// brings enough to get this far.
+fn extend_heap(broker: &mut Broker) -> Result<(), BootError> {
+    /// Measured: what the server and the broker keep for one process.
+    const PROCESS_BYTES: usize = 160 * 1024;
+    /// Frames of one run, as a power of two, and their bytes.
+    const RUN_BITS: u8 = 8;
+    const RUN_BYTES: usize = (PAGE_BYTES as usize) << RUN_BITS;
+    /// What the server takes before there are processes.
+    const SERVER_BYTES: usize = 4 * 1024 * 1024;
+    for _ in 0..(PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES).div_ceil(RUN_BYTES) {
+        let run = broker.allocate_frame_run(RUN_BITS)?;
+        let window = broker.window_address(run).ok_or(BrokerError::BadFrame)?;
+        // SAFETY: the frames of a run are contiguous in the window, mapped
+        // read-write, and never freed.
+        unsafe { sel4_root_task::extend_heap(window as *mut u8, RUN_BYTES) };
+    }
+    Ok(())
 }
 
 /// Has a second thread report the root task's own faults, which would
@@ -235,6 +256,7 @@ fn start_first(gate: &mut Gate, manifest: &KernelBootstrapManifest) -> Result<()
         .iter()
         .map(|cap| Grant {
             badge: cap.badge,
+            disclosure_scope: cap.disclosure_scope,
             ..Grant::kernel(&cap.name, cap.source)
         })
         .collect();

@@ -28,7 +28,7 @@ mod world;
 use sel4::BootInfoPtr;
 use sel4_root_task::root_task;
 
-#[root_task(stack_size = 128 * 1024, heap_size = 4 * 1024 * 1024)]
+#[root_task(stack_size = 128 * 1024, heap_size = 2 * 1024 * 1024)]
 fn main(bootinfo: &BootInfoPtr) -> ! {
     match boot::boot(bootinfo) {
         Ok(gate) => gate.run(),

@@ -3,6 +3,7 @@
 //! A call that waits at an endpoint owns a chain; dispatch takes and frees
 //! blocks but never heap storage.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -40,7 +41,8 @@ impl Chain {
 /// - **B1** Every block is in exactly one chain or in the free list.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
-    bytes: Vec<[u8; BLOCK_BYTES]>,
+    #[expect(clippy::vec_box, reason = "no allocation as large as all blocks together")]
+    bytes: Vec<Box<[u8; BLOCK_BYTES]>>,
     next: Vec<u32>,
     free: u32,
     free_count: usize,
@@ -51,7 +53,7 @@ impl Blocks {
     pub(crate) fn new(count: u32) -> Self {
         let next = (1..=count).map(|next| if next == count { NONE } else { next });
         Self {
-            bytes: vec![[0; BLOCK_BYTES]; count as usize],
+            bytes: vec![Box::new([0; BLOCK_BYTES]); count as usize],
             next: next.collect(),
             free: if count == 0 { NONE } else { 0 },
             free_count: count as usize,

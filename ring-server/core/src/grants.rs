@@ -64,6 +64,9 @@ pub struct Grant<'a> {
     /// Badge of a kernel capability's hold; 0 unless its source gives badges a
     /// meaning.
     pub badge: u64,
+    /// Session fields of callers that an endpoint's owner may disclose to itself
+    /// when it calls; 0 for everything else.
+    pub disclosure_scope: u64,
 }
 
 impl<'a> Grant<'a> {
@@ -99,6 +102,7 @@ impl<'a> Grant<'a> {
             name,
             source,
             badge,
+            disclosure_scope: 0,
         }
     }
 }
@@ -192,7 +196,12 @@ impl<M: Machine> Server<M> {
         let fresh = |hold| Minted { hold, moved: None };
         match grant.source {
             GrantSource::Kernel(KernelCapSource::Endpoint | KernelCapSource::ChatEndpoint) => {
-                self.mint_endpoint(grantee.limits).map(fresh)
+                let hold = self.mint_endpoint(grantee.limits)?;
+                let disclosure_scope = grant.disclosure_scope;
+                Ok(fresh(Hold {
+                    disclosure_scope,
+                    ..hold
+                }))
             }
             GrantSource::Kernel(source) => {
                 let hold = self.mint_root(Object::from_source(source)?)?;

@@ -238,7 +238,7 @@ impl<M: Machine> Server<M> {
                     CapGrantMode::ClientEndpoint => Passing::Client {
                         interface_id: Some(interface_id),
                         badge: (badge != PRESERVE_CLIENT_ENDPOINT_BADGE).then_some(badge),
-                        disclosure_scope: 0,
+                        disclosure_scope: self.disclosure_scope_of(from, cap),
                     },
                     CapGrantMode::ServiceObject => {
                         return Err(bad("service objects are not granted at spawn"));
@@ -247,6 +247,14 @@ impl<M: Machine> Server<M> {
                 Ok(Grant::held(name, from, cap, passing))
             }
         }
+    }
+
+    /// What a facet of this capability may disclose: as much as itself.
+    fn disclosure_scope_of(&self, from: Pid, cap: CapId) -> u64 {
+        let hold = self
+            .process(from)
+            .and_then(|process| process.caps.lookup(cap, &self.objects).ok());
+        hold.map_or(0, |hold| hold.disclosure_scope)
     }
 
     /// A raw grant repeats what the holder has; it relabels nothing.

@@ -9,6 +9,25 @@ use talc::source::Claim;
 /// The allocator. Its lock is for form: one thread allocates.
 pub type Heap = TalcLock<RawSpinlock, Claim>;
 
+unsafe extern "Rust" {
+    /// Of the heap that the program declared.
+    fn __sel4_root_task_extend_heap(base: *mut u8, size: usize) -> bool;
+}
+
+/// Gives the heap more memory than it was declared with. Memory in the image is
+/// unpacked by the loader and cleared byte by byte at boot; memory a program
+/// retypes later is cheaper.
+///
+/// Returns whether the range is large enough to be of use.
+///
+/// # Safety
+/// The `size` bytes at `base` are mapped writable, belong to nobody else, and
+/// stay so for ever.
+pub unsafe fn extend_heap(base: *mut u8, size: usize) -> bool {
+    // SAFETY: as the caller vouches.
+    unsafe { __sel4_root_task_extend_heap(base, size) }
+}
+
 const PAGE: usize = sel4::GRANULE_SIZE;
 
 /// Memory for a heap, in pages.

@@ -46,6 +46,7 @@ use freestanding_mem as _;
 
 pub use archive::boot_archive;
 pub use entry::image_range;
+pub use heap::extend_heap;
 pub use panic::{EmergencyConsole, set_emergency_console, set_panic_hook};
 pub use sel4_root_task_macros::root_task;
 #[cfg(not(sel4_config = "KERNEL_MCS"))]
@@ -108,6 +109,12 @@ macro_rules! declare_heap {
             #[global_allocator]
             // SAFETY: `MEMORY` has no other user.
             static HEAP: $crate::_private::Heap = unsafe { MEMORY.heap() };
+
+            #[unsafe(no_mangle)]
+            unsafe fn __sel4_root_task_extend_heap(base: *mut u8, size: usize) -> bool {
+                // SAFETY: the caller of `extend_heap` vouches for the memory.
+                unsafe { HEAP.lock().claim(base, size) }.is_some()
+            }
         };
     };
 }
