@@ -87,6 +87,8 @@ pub struct Client {
     pub space: SpaceId,
     /// Set while its thread waits.
     pub saved: Option<Saved>,
+    /// Calls whose delivery let its thread run next.
+    pub hand_overs: u32,
     cspace: Option<OwnedObject>,
     tcb: Option<OwnedObject>,
 }
@@ -143,6 +145,7 @@ impl Client {
             map: AddressMap::for_program(program.plan, true),
             space,
             saved: None,
+            hand_overs: 0,
             cspace: None,
             tcb: None,
         };

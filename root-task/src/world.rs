@@ -375,6 +375,10 @@ impl Machine for World {
             return;
         };
         log!("pid {} ended: {code}", pid.raw());
+        if client.hand_overs > 0 {
+            let (receiver, calls) = (pid.raw(), client.hand_overs);
+            log!("{calls} calls were handed over to pid {receiver}");
+        }
         if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
             log!("pid {} leaves something behind: {error}", pid.raw());
         }
@@ -382,6 +386,15 @@ impl Machine for World {
 
     fn boot_manifest(&self) -> &[u8] {
         self.package.manifest
+    }
+
+    /// seL4 puts a thread that is restarted at the head of its priority's
+    /// queue, so the receiver runs before programs that were ready already.
+    fn hand_over(&mut self, thread: ThreadRef, rax: u64) {
+        if let Some(client) = self.client_in_mut(thread.pid.slot()) {
+            client.hand_overs = client.hand_overs.saturating_add(1);
+        }
+        self.resume(thread, rax);
     }
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {

@@ -120,26 +120,53 @@ pub struct RoundTrip {
     pub median: u64,
 }
 
+/// How a trap is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// By `seL4_ReplyRecv`, at once.
+    Reply,
+    /// By `seL4_TCB_WriteRegisters` of four registers and a receive: the way to
+    /// let a thread go on that was kept waiting.
+    Registers,
+}
+
 /// Measures the round trip that every system call of an application pays, in
 /// ticks of the time-stamp counter (instructions under `-icount shift=0`),
 /// with the application at the server's priority or below it.
-pub fn measure(resources: &mut Resources, equal: bool) -> Result<RoundTrip, String> {
+pub fn measure(
+    resources: &mut Resources,
+    equal: bool,
+    answer: Answer,
+) -> Result<RoundTrip, String> {
     const ROUNDS: usize = 401;
+    /// RIP, RSP, RFLAGS and RAX.
+    const REGISTERS: usize = 4;
     let priority = if equal { TOP_PRIORITY } else { PRIORITY };
     let thread = Thread::create(resources, BADGE, priority).map_err(refused("thread"))?;
     thread
         .start(Code::Trap, marked())
         .map_err(refused("start"))?;
     let (_, mut words) = receive(&thread)?;
+    let mut onwards = marked();
+    onwards.rip = CODE as Word + TRAP_LENGTH;
     let mut ticks = [0; ROUNDS];
     for tick in &mut ticks {
         // The trap is followed by a jump back, so moving on is not staying.
         let start = timestamp();
-        let info = MessageInfo::new(0, 0, UnknownSyscall::REPLY_LENGTH);
-        with_ipc_buffer_mut(|buffer| {
-            buffer.set_mr_at::<{ UnknownSyscall::FAULT_IP }>(CODE as Word + TRAP_LENGTH);
-        });
-        (_, _, words) = thread.faults.reply_recv_with_mrs(info, words);
+        match answer {
+            Answer::Reply => {
+                let info = MessageInfo::new(0, 0, UnknownSyscall::REPLY_LENGTH);
+                with_ipc_buffer_mut(|buffer| {
+                    buffer.set_mr_at::<{ UnknownSyscall::FAULT_IP }>(CODE as Word + TRAP_LENGTH);
+                });
+                (_, _, words) = thread.faults.reply_recv_with_mrs(info, words);
+            }
+            Answer::Registers => {
+                let written = thread.tcb.tcb_write_registers(true, REGISTERS, &onwards);
+                written.map_err(refused("write"))?;
+                (_, _, words) = thread.faults.recv_with_mrs();
+            }
+        }
         *tick = timestamp() - start;
     }
     thread.tcb.tcb_suspend().map_err(refused("suspend"))?;

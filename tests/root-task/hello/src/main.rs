@@ -16,6 +16,7 @@ mod resources;
 mod runtime;
 mod thread;
 
+use faults::Answer;
 use sel4::BootInfoPtr;
 use sel4_root_task::{EmergencyConsole, root_task};
 
@@ -49,8 +50,13 @@ fn main(bootinfo: &BootInfoPtr) -> ! {
         faults::bound_notification(&mut resources),
     );
     report.check("timer-interrupt", interrupts::timer(&mut resources));
-    for (name, equal) in [("equal-priority", true), ("lower-priority", false)] {
-        let measured = faults::measure(&mut resources, equal).map(|trip| {
+    let measured = [
+        ("equal-priority", true, Answer::Reply),
+        ("lower-priority", false, Answer::Reply),
+        ("lower-priority-by-registers", false, Answer::Registers),
+    ];
+    for (name, equal, answer) in measured {
+        let measured = faults::measure(&mut resources, equal, answer).map(|trip| {
             report.note(format_args!(
                 "measure fault-round-trip {name} median={} min={}",
                 trip.median, trip.minimum
