@@ -4,6 +4,7 @@
 #
 #   packages.sh          what building, booting and testing needs
 #   packages.sh gdb      the same and the debugger
+#   packages.sh make     the same and make, for scripts that go on with it
 #
 # A package counts as present when its program works, whoever installed it. As
 # root, missing packages are installed; otherwise the command that would do it
@@ -34,7 +35,10 @@ missing_packages() {
 }
 
 for extra in "$@"; do
-    [ "$extra" = gdb ] || die "unknown argument '$extra'; usage: packages.sh [gdb]"
+    case $extra in
+        gdb | make) ;;
+        *) die "unknown argument '$extra'; usage: packages.sh [gdb] [make]" ;;
+    esac
 done
 
 # One package per line becomes one word each.

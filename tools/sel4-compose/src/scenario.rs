@@ -165,11 +165,11 @@ impl Scenario {
             ));
         }
         let missing = first_missing(&console, &self.console);
-        complaints.extend(missing.map(|text| format!("the console lacks `{text}`")));
+        complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
         let missing = first_missing(&log, &self.log);
-        complaints.extend(missing.map(|text| format!("the log lacks `{text}`")));
+        complaints.extend(missing.map(|text| format!("the log lacks {text:?}")));
         let shown = self.forbidden.iter().filter(|text| console.contains(*text));
-        complaints.extend(shown.map(|text| format!("the console shows `{text}`")));
+        complaints.extend(shown.map(|text| format!("the console shows {text:?}")));
         complaints
     }
 
