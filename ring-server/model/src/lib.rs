@@ -9,6 +9,7 @@
 mod host;
 mod memory;
 mod page;
+mod programs;
 mod system;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,10 @@ use std::collections::BTreeMap;
 pub use host::HostMachine;
 pub use memory::Memory;
 pub use page::ModelRing;
-use ring_server_core::{AccessFault, Diagnostic, Machine, Pid, ThreadRef};
+pub use programs::Programs;
+use ring_server_core::{
+    AccessFault, CAPSET_PAGE_BYTES, Diagnostic, Embryo, Machine, Pid, PrepareError, ThreadRef,
+};
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
 /// The simulated machine.
@@ -34,10 +38,39 @@ pub struct Model {
     pub handed_over: Vec<ThreadRef>,
     /// Reports of invalid submissions.
     pub diagnostics: Vec<Diagnostic>,
+    /// What the boot package shows.
+    pub manifest: Vec<u8>,
+    /// What can be spawned.
+    pub programs: Programs,
+    /// Reads and writes of memory that is not there or not writable.
+    pub faults: u64,
 }
 
 impl Machine for Model {
     type Ring = ModelRing;
+
+    fn prepare(&mut self, program: &str) -> Result<Embryo<ModelRing>, PrepareError> {
+        self.programs.prepare(program)
+    }
+
+    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
+        let memory = self.programs.launch(pid, capset)?;
+        self.memory.insert(pid, memory);
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.programs.discard();
+    }
+
+    fn bury(&mut self, pid: Pid, code: i64) {
+        self.memory.remove(&pid);
+        self.programs.buried.push((pid, code));
+    }
+
+    fn boot_manifest(&self) -> &[u8] {
+        &self.manifest
+    }
 
     fn now_ns(&mut self) -> u64 {
         self.now_ns
@@ -48,14 +81,17 @@ impl Machine for Model {
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
-        self.memory.get(&pid).ok_or(AccessFault)?.read(addr, out)
+        let memory = self.memory.get(&pid).ok_or(AccessFault);
+        let read = memory.and_then(|memory| memory.read(addr, out));
+        self.faults += u64::from(read.is_err());
+        read
     }
 
     fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
-        self.memory
-            .get_mut(&pid)
-            .ok_or(AccessFault)?
-            .write(addr, bytes)
+        let memory = self.memory.get_mut(&pid).ok_or(AccessFault);
+        let written = memory.and_then(|memory| memory.write(addr, bytes));
+        self.faults += u64::from(written.is_err());
+        written
     }
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {

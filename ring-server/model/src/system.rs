@@ -4,18 +4,19 @@ use capos_config::ring::{
     CAP_OP_CALL, CAP_OP_RECV, CAP_OP_RELEASE, CAP_OP_RETURN, CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES,
 };
 use ring_server_core::{
-    Access, BootSecret, CAPSET_PAGE_BYTES, CapId, CreateError, Entry, Grant, Limits, Pid,
-    ProcessSpec, RingPage, RingWord, Server, SessionId, Tid,
+    BootSecret, CAPSET_PAGE_BYTES, CapId, CreateError, Entry, Grant, Limits, Pid, ProcessSpec,
+    RingPage, RingWord, Server, SessionId, Tid,
 };
 
-use crate::{Memory, Model, ModelRing};
+use crate::programs::fresh_memory;
+use crate::{Model, ModelRing};
 
 /// Where each simulated process has read-write memory.
-const DATA: u64 = 0x40_0000;
+pub(crate) const DATA: u64 = 0x40_0000;
 /// Bytes of it.
-const DATA_BYTES: u64 = 0x8_0000;
+pub(crate) const DATA_BYTES: u64 = 0x8_0000;
 /// Where each simulated process has read-only memory.
-const RODATA: u64 = 0x20_0000;
+pub(crate) const RODATA: u64 = 0x20_0000;
 
 /// A simulated client: the user half of a ring, and memory to point at.
 #[derive(Debug)]
@@ -39,6 +40,17 @@ impl Client {
     pub const RODATA: u64 = RODATA;
     /// An address at which nothing is mapped.
     pub const NOWHERE: u64 = 0x7000_0000;
+
+    pub(crate) fn new(pid: Pid, ring: ModelRing, capset: Box<[u8; CAPSET_PAGE_BYTES]>) -> Self {
+        Self {
+            pid,
+            tid: Tid::MAIN,
+            ring,
+            capset,
+            sq_tail: 0,
+            cq_head: 0,
+        }
+    }
 
     /// Publishes a submission; panics if the queue is full, as a client that
     /// overruns its own queue is a different test.
@@ -302,9 +314,7 @@ impl System {
         limits: Limits,
         session: Option<SessionId>,
     ) -> Result<Client, CreateError> {
-        let mut memory = Memory::default();
-        memory.map(DATA, DATA_BYTES, Access::ReadWrite);
-        memory.map(RODATA, 4096, Access::Read);
+        let memory = fresh_memory();
         let ring = ModelRing::new();
         let mut capset = Box::new([0; CAPSET_PAGE_BYTES]);
         let mut spec = ProcessSpec::new(ring.clone(), memory.address_space())
@@ -317,14 +327,7 @@ impl System {
         self.server.check();
         let pid = created?;
         self.machine.memory.insert(pid, memory);
-        Ok(Client {
-            pid,
-            tid: Tid::MAIN,
-            ring,
-            capset,
-            sq_tail: 0,
-            cq_head: 0,
-        })
+        Ok(Client::new(pid, ring, capset))
     }
 
     /// `cap_enter` by the client's thread.
