@@ -656,12 +656,7 @@ fn agrees_with_upstream_over_a_million_operations() {
         std::env::var(name).map_or(default, |text| text.parse().expect("a decimal number"))
     };
     let seed = number("RING_SEED", SEED);
-    let whole = if cfg!(debug_assertions) {
-        300
-    } else {
-        WHOLE_RUN_CASES
-    };
-    let cases = number("RING_CASES", whole) as u32;
+    let cases = number("RING_CASES", WHOLE_RUN_CASES) as u32;
     println!("seed RING_SEED={seed}, {cases} cases of {OPERATIONS_PER_CASE} operations");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -461,7 +461,7 @@ fn put(words: &mut RingWords, sqe: &CapSqe) {
 
 #[test]
 fn every_order_of_events_keeps_the_invariants() {
-    let default = if cfg!(debug_assertions) { 4 } else { 7 };
+    let default = if cfg!(debug_assertions) { 6 } else { 7 };
     let depth = std::env::var("RING_DEPTH").map_or(default, |text| text.parse().expect("a number"));
     let actions = State::actions();
     let mut seen = HashSet::new();

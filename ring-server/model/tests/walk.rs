@@ -473,12 +473,7 @@ fn hostile_clients_break_no_invariant() {
         std::env::var(name).map_or(default, |text| text.parse().expect("a decimal number"))
     };
     let seed = number("RING_SEED", SEED);
-    let whole = if cfg!(debug_assertions) {
-        20_000
-    } else {
-        400_000
-    };
-    let steps = number("RING_STEPS", whole);
+    let steps = number("RING_STEPS", 400_000);
     println!("seed RING_SEED={seed}, {steps} steps");
     let mut walk = Walk::new(seed);
     for _ in 0..steps {
