@@ -41,7 +41,10 @@ impl Chain {
 /// - **B1** Every block is in exactly one chain or in the free list.
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {
-    #[expect(clippy::vec_box, reason = "no allocation as large as all blocks together")]
+    #[expect(
+        clippy::vec_box,
+        reason = "no allocation as large as all blocks together"
+    )]
     bytes: Vec<Box<[u8; BLOCK_BYTES]>>,
     next: Vec<u32>,
     free: u32,
