@@ -229,7 +229,7 @@ fn shaped(world: &World, input: &mut Input<'_>, who: usize, user_data: u64) -> C
             }
         }
         CAP_OP_CANCEL => CapSqe {
-            pipeline_dep: user_data - 1 - u64::from(input.u8() & 3),
+            pipeline_dep: user_data.saturating_sub(1 + u64::from(input.u8() & 3)),
             ..base
         },
         CAP_OP_PARK => CapSqe {
