@@ -13,6 +13,9 @@ ICOUNT      ?=
 MEMORY      ?= 512
 LOG         ?=
 PROOF       ?=
+SECONDS     ?= 10
+FUZZER      ?=
+MUTANT      ?=
 
 # capos-config then uses the bindings it ships; .cargo/config.toml says the same
 # to Cargo started inside this directory.
@@ -23,11 +26,13 @@ compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet)
 	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
 	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
+evidence = cargo run --quiet --package evidence --
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test simulate app gdb inspect clean packages rust
+.PHONY: help setup check test simulate app gdb inspect clean packages rust \
+	reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +46,12 @@ help:
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
 	@echo 'make check       format and lints only'
+	@echo 'make fuzz-smoke  each fuzzer for a bounded time (needs a nightly toolchain)'
+	@echo '                   SECONDS=10   per fuzzer;  FUZZER="..." only these'
+	@echo 'make mutants     break rules of the core on purpose; tests must notice each'
+	@echo '                   MUTANT="..." only these'
+	@echo 'make coverage    line coverage of the core'
+	@echo 'make reference   write docs/reference/abi.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make inspect     show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
@@ -71,6 +82,18 @@ app: packages rust
 gdb: packages rust
 	@sh tools/setup/packages.sh gdb
 	@$(compose) gdb $(application)
+
+fuzz-smoke: packages rust
+	@$(evidence) fuzz-smoke --seconds "$(SECONDS)" $(FUZZER)
+
+mutants: packages rust
+	@$(evidence) mutants $(MUTANT)
+
+coverage: packages rust
+	@$(evidence) coverage
+
+reference: rust
+	@$(evidence) reference
 
 inspect: rust
 	@$(compose) inspect "$(APP)"

@@ -38,6 +38,8 @@ mod objects;
 mod park;
 mod pool;
 mod process;
+#[cfg(any(kani, test))]
+mod proofs;
 mod rendezvous;
 mod ring;
 mod server;
