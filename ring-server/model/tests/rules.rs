@@ -474,3 +474,64 @@ fn a_wait_that_never_ends_is_armed_for_nothing() {
     let entry = system.enter_as(&client, Tid::from_raw(9), 0, 0);
     assert_eq!(entry, Entry::Resume(ring_server_core::ENTER_REJECTED));
 }
+
+#[test]
+fn a_call_that_is_not_admitted_gives_its_capabilities_back() {
+    let mut triangle = Triangle::new();
+    let console = triangle.client.cap("console");
+    // Params at the end of one page, descriptors at the start of the next.
+    triangle.system.put_descriptors(
+        &triangle.client,
+        0x1000,
+        &[(console, CAP_TRANSFER_MODE_MOVE)],
+    );
+    let pid = triangle.client.pid;
+    let memory = triangle.system.machine.memory.get_mut(&pid).unwrap();
+    memory.unmap(Client::DATA, 0x1000);
+    let call = CapSqe {
+        addr: Client::DATA + 0xff8,
+        xfer_cap_count: 1,
+        ..triangle.call(1)
+    };
+    let result = triangle.system.result(&mut triangle.client, &call);
+    assert_eq!(result, CAP_ERR_INVALID_PARAMS_BUFFER);
+    let release = System::release_sqe(console, 2);
+    let result = triangle.system.result(&mut triangle.client, &release);
+    assert_eq!(result, 0, "it is not reserved any more");
+}
+
+#[test]
+fn a_message_that_cannot_be_written_leaves_no_capability() {
+    let mut triangle = Triangle::new();
+    let console = triangle.client.cap("console");
+    triangle
+        .system
+        .put_descriptors(&triangle.client, 8, &[(console, CAP_TRANSFER_MODE_MOVE)]);
+    let call = CapSqe {
+        xfer_cap_count: 1,
+        ..triangle.call(1)
+    };
+    assert!(triangle.system.run(&mut triangle.client, &call).is_none());
+    let recv = System::recv_sqe(triangle.owner.cap("own"), 1);
+    let pid = triangle.owner.pid;
+    let held = triangle.system.server.holds(pid).count();
+    let memory = triangle.system.machine.memory.get_mut(&pid).unwrap();
+    memory.unmap(recv.result_addr, 0x1000);
+    let result = triangle.system.result(&mut triangle.owner, &recv);
+    assert_eq!(result, CAP_ERR_INVALID_RESULT_BUFFER);
+    assert_eq!(triangle.system.server.holds(pid).count(), held);
+    let elsewhere = CapSqe {
+        result_addr: Client::DATA + 0x4000,
+        user_data: 2,
+        ..recv
+    };
+    let cqe = triangle
+        .system
+        .run(&mut triangle.owner, &elsewhere)
+        .unwrap();
+    assert_eq!(
+        cqe.cap_count, 1,
+        "the call still waited, capability and all"
+    );
+    assert_eq!(triangle.system.server.holds(pid).count(), held + 1);
+}
