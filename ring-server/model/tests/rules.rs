@@ -115,6 +115,18 @@ fn indices_are_private_and_submissions_are_read_once() {
         let cqe = ring.page.read_cqe(slot);
         assert_eq!((cqe.user_data, cqe.result), (slot.into(), 0), "R2");
     }
+    // The page now shows indices of the client's invention.
+    for slot in 0..4 {
+        ring.page
+            .write_sqe(slot, &sqe(CAP_OP_NOP, u64::from(16 + slot)));
+    }
+    ring.page.store(RingWord::SqTail, 20);
+    ring.page.store(RingWord::CqHead, 16);
+    server.cap_enter(&mut machine, pid, Tid::MAIN, 0, 0);
+    server.check();
+    let seen = std::mem::take(&mut *ring.seen.borrow_mut());
+    assert_eq!(seen.reads, [0, 1, 2, 3], "R1: its own head goes on");
+    assert_eq!(ring.page.read_cqe(19).user_data, 19, "R1: so does its tail");
 }
 
 /// R3: completions that were not read are not overwritten.
@@ -136,32 +148,37 @@ fn unread_completions_stay() {
     assert_eq!(client.ring.load(RingWord::CqOverflow), 0, "nothing is lost");
 }
 
-/// R5: what was deferred is posted first, and nothing is taken before it.
+/// R5: what was deferred is posted first, before later completions and before
+/// any submission is taken.
 #[test]
 fn deferred_completions_come_first() {
     let mut system = System::new();
     let mut client = system.spawn(&[Grant::kernel("timer", KernelCapSource::Timer)]);
-    let params = support::sleep_params(1000);
-    system.poke(&client, Client::DATA, &params);
-    let sleep = CapSqe {
-        addr: Client::DATA,
-        len: params.len() as u32,
-        ..call(100, client.cap("timer"), 1)
-    };
-    assert!(system.run(&mut client, &sleep).is_none());
+    for (user_data, duration_ns) in [(100, 1000), (101, 2000)] {
+        let params = support::sleep_params(duration_ns);
+        system.poke(&client, Client::DATA, &params);
+        let sleep = CapSqe {
+            addr: Client::DATA,
+            len: params.len() as u32,
+            ..call(user_data, client.cap("timer"), 1)
+        };
+        assert!(system.run(&mut client, &sleep).is_none());
+    }
     for user_data in 0..32 {
         client.submit_unchecked(&sqe(CAP_OP_NOP, user_data));
         system.enter(&client, 0, 0);
     }
-    system.pass(2000);
-    client.submit_unchecked(&sqe(CAP_OP_NOP, 200));
-    // Room for one: it is the deferred completion's.
+    system.pass(1500);
+    // The first sleep found no room. There is room for one when the second
+    // ends, but it is not the second's.
     client.completion();
+    system.pass(1500);
+    client.submit_unchecked(&sqe(CAP_OP_NOP, 200));
     system.enter(&client, 0, 0);
     let mut order: Vec<u64> = client.completions().iter().map(|c| c.user_data).collect();
     system.enter(&client, 0, 0);
     order.extend(client.completions().iter().map(|c| c.user_data));
-    assert_eq!(order[30..], [31, 100, 200], "R5: oldest first");
+    assert_eq!(order[30..], [31, 100, 101, 200], "R5: oldest first");
 }
 
 /// S1: one resume for one block, whatever comes together.
@@ -456,4 +473,65 @@ fn a_wait_that_never_ends_is_armed_for_nothing() {
     assert_eq!(system.server.next_deadline(), None);
     let entry = system.enter_as(&client, Tid::from_raw(9), 0, 0);
     assert_eq!(entry, Entry::Resume(ring_server_core::ENTER_REJECTED));
+}
+
+#[test]
+fn a_call_that_is_not_admitted_gives_its_capabilities_back() {
+    let mut triangle = Triangle::new();
+    let console = triangle.client.cap("console");
+    // Params at the end of one page, descriptors at the start of the next.
+    triangle.system.put_descriptors(
+        &triangle.client,
+        0x1000,
+        &[(console, CAP_TRANSFER_MODE_MOVE)],
+    );
+    let pid = triangle.client.pid;
+    let memory = triangle.system.machine.memory.get_mut(&pid).unwrap();
+    memory.unmap(Client::DATA, 0x1000);
+    let call = CapSqe {
+        addr: Client::DATA + 0xff8,
+        xfer_cap_count: 1,
+        ..triangle.call(1)
+    };
+    let result = triangle.system.result(&mut triangle.client, &call);
+    assert_eq!(result, CAP_ERR_INVALID_PARAMS_BUFFER);
+    let release = System::release_sqe(console, 2);
+    let result = triangle.system.result(&mut triangle.client, &release);
+    assert_eq!(result, 0, "it is not reserved any more");
+}
+
+#[test]
+fn a_message_that_cannot_be_written_leaves_no_capability() {
+    let mut triangle = Triangle::new();
+    let console = triangle.client.cap("console");
+    triangle
+        .system
+        .put_descriptors(&triangle.client, 8, &[(console, CAP_TRANSFER_MODE_MOVE)]);
+    let call = CapSqe {
+        xfer_cap_count: 1,
+        ..triangle.call(1)
+    };
+    assert!(triangle.system.run(&mut triangle.client, &call).is_none());
+    let recv = System::recv_sqe(triangle.owner.cap("own"), 1);
+    let pid = triangle.owner.pid;
+    let held = triangle.system.server.holds(pid).count();
+    let memory = triangle.system.machine.memory.get_mut(&pid).unwrap();
+    memory.unmap(recv.result_addr, 0x1000);
+    let result = triangle.system.result(&mut triangle.owner, &recv);
+    assert_eq!(result, CAP_ERR_INVALID_RESULT_BUFFER);
+    assert_eq!(triangle.system.server.holds(pid).count(), held);
+    let elsewhere = CapSqe {
+        result_addr: Client::DATA + 0x4000,
+        user_data: 2,
+        ..recv
+    };
+    let cqe = triangle
+        .system
+        .run(&mut triangle.owner, &elsewhere)
+        .unwrap();
+    assert_eq!(
+        cqe.cap_count, 1,
+        "the call still waited, capability and all"
+    );
+    assert_eq!(triangle.system.server.holds(pid).count(), held + 1);
 }
