@@ -175,6 +175,12 @@ struct Slot {
     retired: bool,
 }
 
+/// Memory of one capability slot in bytes: the slot, and its place in the free
+/// list. A table has storage for all its slots from the start.
+pub const CAP_SLOT_BYTES: usize = size_of::<Slot>() + size_of::<u32>();
+
+const _: () = assert!(CAP_SLOT_BYTES <= 64, "a slot fits a cache line");
+
 /// The capabilities of one process.
 #[derive(Clone, Debug)]
 pub struct CapTable {

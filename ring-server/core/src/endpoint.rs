@@ -88,6 +88,13 @@ pub(crate) struct Endpoint {
     pub(crate) in_flight_limit: u32,
 }
 
+/// Memory of an endpoint whose owner has the given queue quota, in bytes: the
+/// record and its two queues. Params of calls that wait are stored apart.
+pub const fn endpoint_bytes(queue_limit: u32) -> usize {
+    let queue = (queue_limit as usize + 1) * size_of::<u32>();
+    size_of::<Endpoint>() + 2 * queue
+}
+
 impl Endpoint {
     /// An open endpoint with its creator's quotas, storage included.
     pub(crate) fn new(scope_id: u64, limits: &Limits) -> Self {

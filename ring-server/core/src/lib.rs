@@ -48,9 +48,12 @@ mod spawn;
 mod transfer;
 
 pub use address_space::{Access, AddressSpace, MapError};
-pub use cap_table::{CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope};
+pub use cap_table::{
+    CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
+};
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
+pub use endpoint::endpoint_bytes;
 pub use exception::Exception;
 pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use capos_config::ResourceProfile;
 use capos_config::ring::*;
-use ring_server_core::{Capacity, Limits, Object, Pid, transfer_mode};
+use ring_server_core::{
+    CAP_SLOT_BYTES, Capacity, Limits, Object, Pid, endpoint_bytes, transfer_mode,
+};
 use ring_server_model::{Client, System, sqe};
 
 use crate::Failure;
@@ -667,6 +669,12 @@ fn quotas(out: &mut String) {
         vec![name.to_owned(), ceiling.to_string(), profile.to_string()]
     });
     table(out, &["quota", "ceiling", "default profile"], rows);
+    let (slot, endpoint) = (CAP_SLOT_BYTES, endpoint_bytes(ceiling.endpoint_queue));
+    let _ = write!(
+        out,
+        "\nMemory of the server: {slot} bytes for each capability slot, {endpoint} bytes for an \
+         endpoint with the longest queue.\n"
+    );
     let bytes = ring_server_core::CALL_SCRATCH_BYTES_MAX;
     let _ = write!(
         out,
