@@ -41,7 +41,7 @@ fn act(world: &mut World, input: &mut Input<'_>, who: usize, step: u8, user_data
             world.clients[who].submit_unchecked(&entry);
         }
         9 => {
-            let offset = usize::from(input.u16()) % 4096 & !3;
+            let offset = (usize::from(input.u16()) % 4096) & !3;
             world.clients[who].ring.store_at(offset, input.u32());
         }
         10 => {
