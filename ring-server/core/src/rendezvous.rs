@@ -544,13 +544,17 @@ impl<M: Machine> Server<M> {
             return Err(ReturnError::Server(CAP_ERR_TRANSFER_NOT_SUPPORTED));
         }
         let records = u64::from(pins.count()) * size_of::<u128>() as u64;
-        if u64::from(sqe.len) + records > u64::from(call.result.len) {
+        let total = u64::from(sqe.len) + records;
+        if total > u64::from(call.result.len) {
             let exception = Exception::overloaded("result buffer too small");
             return Err(ReturnError::Raise(exception));
         }
         let Some(process) = self.processes[call.caller.pid.slot()].as_deref_mut() else {
             return Err(ReturnError::Caller(CAP_ERR_INVALID_RESULT_BUFFER));
         };
+        if !process.space.can_write(call.result.addr, total) {
+            return Err(ReturnError::Caller(CAP_ERR_INVALID_RESULT_BUFFER));
+        }
         self.endpoints
             .pins
             .insert(pins, &mut process.caps)

@@ -285,8 +285,10 @@ impl<M: Machine> Server<M> {
         grants: &[Grant<'_>],
     ) -> Result<CapCqe, Refusal> {
         let made_for_child = |grant: &&Grant<'_>| {
-            let endpoint = KernelCapSource::Endpoint;
-            grant.source == GrantSource::Kernel(endpoint)
+            matches!(
+                grant.source,
+                GrantSource::Kernel(KernelCapSource::Endpoint | KernelCapSource::ChatEndpoint)
+            )
         };
         let result_caps = 2 + grants.iter().filter(made_for_child).count();
         self.check_room(caller, sqe, result_caps)?;
@@ -505,6 +507,11 @@ impl<M: Machine> Server<M> {
         if len > waiter.result.len as usize {
             let exception = Exception::overloaded("result buffer too small");
             return self.raise_to(machine, pid, waiter.result, exception);
+        }
+        // The wait may be older than the client's present memory map.
+        let space = self.process(pid).map(|process| &process.space);
+        if !space.is_some_and(|space| space.can_write(waiter.result.addr, len as u64)) {
+            return CAP_ERR_INVALID_RESULT_BUFFER;
         }
         machine
             .write(pid, waiter.result.addr, &bytes[..len])

@@ -535,3 +535,46 @@ fn a_message_that_cannot_be_written_leaves_no_capability() {
     );
     assert_eq!(triangle.system.server.holds(pid).count(), held + 1);
 }
+
+#[test]
+fn a_record_of_a_result_is_written_only_where_the_caller_still_has_memory() {
+    let mut triangle = Triangle::new();
+    // The last bytes of the result buffer lie on the next page.
+    let result_addr = Client::DATA + 0x2000 - 16;
+    let call = CapSqe {
+        result_addr,
+        result_len: 64,
+        ..triangle.call(1)
+    };
+    assert!(triangle.system.run(&mut triangle.client, &call).is_none());
+    let recv = System::recv_sqe(triangle.owner.cap("own"), 1);
+    let id = triangle
+        .system
+        .run(&mut triangle.owner, &recv)
+        .unwrap()
+        .call_id;
+    let pid = triangle.client.pid;
+    let space = triangle.system.server.address_space_mut(pid).unwrap();
+    space.unmap(Client::DATA + 0x2000, 0x1000);
+    let console = triangle.owner.cap("console");
+    triangle
+        .system
+        .put_descriptors(&triangle.owner, 8, &[(console, CAP_TRANSFER_MODE_COPY)]);
+    let ret = CapSqe {
+        xfer_cap_count: 1,
+        ..System::return_sqe(triangle.owner.cap("own"), 2, id, 8)
+    };
+    let beyond = triangle
+        .system
+        .peek(&triangle.client, Client::DATA + 0x2000, 16);
+    triangle.system.result(&mut triangle.owner, &ret);
+    let cqe = triangle.client.completion().expect("the call is over");
+    assert_eq!(cqe.result, CAP_ERR_INVALID_RESULT_BUFFER);
+    assert_eq!(
+        triangle
+            .system
+            .peek(&triangle.client, Client::DATA + 0x2000, 16),
+        beyond,
+        "the server's own map decides"
+    );
+}

@@ -592,3 +592,45 @@ fn a_delegated_facet_keeps_its_badge_at_spawn() {
         .map(|(_, hold)| hold.badge);
     assert_eq!(badges.next(), Some(5));
 }
+
+#[test]
+fn every_endpoint_made_for_a_child_is_counted_before_anything_is_made() {
+    for source in [Wire::Endpoint, Wire::ChatEndpoint] {
+        let mut family = Family::new();
+        let requests = [kernel("a", source), kernel("b", source)];
+        let entry = family.entry(&spawn_params("prog", &requests), 24 + 3 * 16);
+        let beyond = RESULT + u64::from(entry.result_len);
+        family.system.poke(&family.parent, beyond, &[0xa5; 16]);
+        let result = family.system.result(&mut family.parent, &entry);
+        assert_eq!(
+            family.system.peek(&family.parent, beyond, 16),
+            [0xa5; 16],
+            "nothing is written beyond the result buffer"
+        );
+        assert!(result < 0, "four do not fit: {result}");
+        let requests: Vec<_> = (0..15).map(|_| kernel("many", source)).collect();
+        let (kind, _) = family.refusal("prog", &requests);
+        assert_eq!(kind, ExceptionType::Overloaded, "17 records are too many");
+    }
+}
+
+#[test]
+fn a_wait_is_written_only_where_the_client_still_has_memory() {
+    let mut family = Family::new();
+    let spawned = family.spawn(&[]);
+    assert!(family.handle_call(spawned.handle, WAIT, 64).is_none());
+    let pid = family.parent.pid;
+    let space = family.system.server.address_space_mut(pid).unwrap();
+    space.unmap(RESULT, 4096);
+    let before = family.system.peek(&family.parent, RESULT, 64);
+    family.exit(&spawned.child, -7);
+    assert_eq!(
+        family.parent.completion().expect("it completes").result,
+        CAP_ERR_INVALID_RESULT_BUFFER
+    );
+    assert_eq!(
+        family.system.peek(&family.parent, RESULT, 64),
+        before,
+        "the server's own map decides"
+    );
+}

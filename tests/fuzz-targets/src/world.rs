@@ -139,6 +139,10 @@ impl World {
     /// After a step: all invariants, children join, the dead leave.
     pub(crate) fn settle(&mut self) {
         self.system.server.check();
+        // The server's map and the machine's agree here, and the server asks
+        // its map first.
+        let faults = self.system.machine.faults;
+        assert_eq!(faults, 0, "memory was touched that is not the client's");
         self.system.machine.resumed.clear();
         self.system.machine.handed_over.clear();
         self.system.machine.console.clear();
