@@ -64,6 +64,7 @@ pub fn run(root: &Path) -> Result<(), Failure> {
     // about which lines are reached.
     let status = Command::new(tarpaulin)
         .args(["tarpaulin", "--engine", "ptrace", "--skip-clean"])
+        .args(["--profile", "coverage"])
         .args(["--packages", "ring-server-core"])
         .args(["--packages", "ring-server-model"])
         .args(["--include-files", "ring-server/core/src/*"])
