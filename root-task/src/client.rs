@@ -22,12 +22,13 @@ use core::fmt;
 use cap_broker::{Broker, BrokerError, FrameId, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
-    AddressMap, EntryState, LoadPlan, Protection,
+    EntryState, LoadPlan, Protection,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Pid, Tid};
 use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
 
+use crate::paging::Repeats;
 use crate::window::{Page, RingWindow};
 
 /// Priority of application threads. The root task has the highest, 255.
@@ -81,10 +82,11 @@ pub struct Client {
     pub pid: Pid,
     /// The program's name in the manifest.
     pub name: String,
-    /// What its addresses mean.
-    pub map: AddressMap,
-    /// Its address space in the broker's books.
+    /// Its address space in the broker's books. What its addresses mean is
+    /// the server's knowledge.
     pub space: SpaceId,
+    /// Faults that found nothing to repair.
+    pub repeats: Repeats,
     /// Set while its thread waits.
     pub saved: Option<Saved>,
     /// Calls whose delivery let its thread run next.
@@ -142,8 +144,8 @@ impl Client {
         let mut client = Self {
             pid: program.pid,
             name: String::from(program.name),
-            map: AddressMap::for_program(program.plan, true),
             space,
+            repeats: Repeats::new(),
             saved: None,
             hand_overs: 0,
             cspace: None,

@@ -111,6 +111,16 @@ impl Region {
             && self.backing == next.backing
     }
 
+    #[inline]
+    fn is_readable(&self) -> bool {
+        self.backing != Backing::Reserved && self.protection.effective_read()
+    }
+
+    #[inline]
+    fn is_writable(&self) -> bool {
+        self.backing != Backing::Reserved && self.protection.write
+    }
+
     const fn contains(&self, address: u64) -> bool {
         address >= self.start && address < self.end
     }
@@ -325,13 +335,36 @@ impl AddressMap {
     }
 
     /// True when the process may read `length` bytes at `address`.
+    #[inline]
     pub fn is_readable(&self, address: u64, length: u64) -> bool {
-        self.check_range(address, length, Access::Read).is_ok()
+        length == 0 || self.covers(address, length, Region::is_readable)
     }
 
     /// True when the process may write `length` bytes at `address`.
+    #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
-        self.check_range(address, length, Access::Write).is_ok()
+        length == 0 || self.covers(address, length, Region::is_writable)
+    }
+
+    /// [`check_range`](Self::check_range) without reasons: every buffer of
+    /// every submission is asked about.
+    #[inline]
+    fn covers(&self, address: u64, length: u64, allows: impl Fn(&Region) -> bool) -> bool {
+        let Some(end) = address.checked_add(length) else {
+            return false;
+        };
+        let first = self.regions.partition_point(|region| region.end <= address);
+        let mut covered = address;
+        for region in &self.regions[first..] {
+            if region.start > covered || !allows(region) {
+                return false;
+            }
+            if region.end >= end {
+                return true;
+            }
+            covered = region.end;
+        }
+        false
     }
 
     /// Adds a region. Anonymous neighbours that agree become one region.
