@@ -19,7 +19,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use cap_broker::{Broker, BrokerError, FrameId, ObjectKind, OwnedObject, Rights, SpaceId};
+use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
     EntryState, LoadPlan, Protection,
@@ -370,16 +370,8 @@ fn write_backed(broker: &Broker, space: SpaceId, address: u64, bytes: &[u8]) {
     }
 }
 
-/// A frame as the root task sees it.
-#[inline]
-pub fn frame_page(broker: &Broker, frame: FrameId) -> Option<Page> {
-    let window = broker.window_address(frame)?;
-    // SAFETY: the broker maps every allocated frame at its window address,
-    // read-write, for as long as the frame lives.
-    Some(unsafe { Page::at(window) })
-}
-
 /// The page that contains `address`, as the root task sees it.
+#[inline]
 pub fn backed_page(broker: &Broker, space: SpaceId, address: u64) -> Option<Page> {
     let byte = broker.client_byte(space, address)?;
     // SAFETY: the broker maps every allocated frame at its window address,

@@ -17,7 +17,7 @@ use ring_server_core::{
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
+use crate::client::{BuildError, Client, Nursery, Program, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::log;
 use crate::message;
@@ -169,33 +169,51 @@ impl World {
             .filter(|client| client.pid == pid)
     }
 
-    /// The page behind `addr`, which the process may read: `None` for zeroes
-    /// that have no memory yet.
+    /// The page behind `addr`: `None` for zeroes that have no memory yet.
     #[inline]
-    fn to_read(&self, pid: Pid, addr: u64) -> Result<Option<Page>, AccessFault> {
+    fn page_at(&self, pid: Pid, addr: u64) -> Result<Option<Page>, AccessFault> {
         let space = self.client(pid).ok_or(AccessFault)?.space;
-        match self.broker.page(space, addr) {
-            Some(page) => frame_page(&self.broker, page.frame)
-                .map(Some)
-                .ok_or(AccessFault),
-            None => Ok(None),
-        }
+        Ok(backed_page(&self.broker, space, addr))
     }
 
-    /// The page behind `addr`, which the process may write; backed if it was
-    /// not.
+    /// Copies bytes of one page out.
     #[inline]
-    fn to_write(&mut self, pid: Pid, addr: u64) -> Result<Page, AccessFault> {
-        let space = self.client(pid).ok_or(AccessFault)?.space;
-        match self.broker.page(space, addr) {
-            Some(page) => frame_page(&self.broker, page.frame).ok_or(AccessFault),
-            None => self.back_for_server(space, page_floor(addr)),
+    fn read_page(&self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        match self.page_at(pid, addr)? {
+            Some(page) => page.copy_out(offset_in_page(addr), out),
+            None => out.fill(0),
         }
+        Ok(())
+    }
+
+    /// Copies bytes into one page.
+    #[inline]
+    fn write_page(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        let page = match self.page_at(pid, addr)? {
+            Some(page) => page,
+            None => self.back_for_server(pid, addr)?,
+        };
+        page.copy_in(offset_in_page(addr), bytes);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn read_pages(&self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        let mut pieces = pieces(addr, out.len());
+        pieces.try_for_each(|(at, range)| self.read_page(pid, at, &mut out[range]))
+    }
+
+    #[inline(never)]
+    fn write_pages(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        let mut pieces = pieces(addr, bytes.len());
+        pieces.try_for_each(|(at, range)| self.write_page(pid, at, &bytes[range]))
     }
 
     /// As a page fault would, in the middle of a fault message.
     #[cold]
-    fn back_for_server(&mut self, space: SpaceId, page: u64) -> Result<Page, AccessFault> {
+    fn back_for_server(&mut self, pid: Pid, addr: u64) -> Result<Page, AccessFault> {
+        let space = self.client(pid).ok_or(AccessFault)?.space;
+        let page = page_floor(addr);
         message::preserve(|| new_page(&mut self.broker, space, page, Rights::ReadWrite)).map_err(
             |error| {
                 log!("no page for a buffer: {error}");
@@ -269,21 +287,17 @@ impl Machine for World {
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
-        for (at, range) in pieces(addr, out.len()) {
-            match self.to_read(pid, at)? {
-                Some(page) => page.copy_out(offset_in_page(at), &mut out[range]),
-                None => out[range].fill(0),
-            }
+        if offset_in_page(addr) + out.len() <= PAGE_BYTES as usize {
+            return self.read_page(pid, addr, out);
         }
-        Ok(())
+        self.read_pages(pid, addr, out)
     }
 
     fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
-        for (at, range) in pieces(addr, bytes.len()) {
-            let page = self.to_write(pid, at)?;
-            page.copy_in(offset_in_page(at), &bytes[range]);
+        if offset_in_page(addr) + bytes.len() <= PAGE_BYTES as usize {
+            return self.write_page(pid, addr, bytes);
         }
-        Ok(())
+        self.write_pages(pid, addr, bytes)
     }
 
     fn prepare(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {

@@ -12,6 +12,7 @@
 //!   and below [`USER_LIMIT`].
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use crate::error::MapError;
 use crate::image::LoadPlan;
@@ -208,6 +209,9 @@ pub const DYNAMIC_REGION_CAPACITY: usize = 512;
 pub struct AddressMap {
     regions: Vec<Region>,
     capacity: usize,
+    /// Index of the region that was asked about last, if it is still there: a
+    /// program's buffers tend to lie in one.
+    recent: Cell<usize>,
 }
 
 impl AddressMap {
@@ -217,6 +221,7 @@ impl AddressMap {
         Self {
             regions: Vec::with_capacity(capacity.min(32)),
             capacity,
+            recent: Cell::new(0),
         }
     }
 
@@ -335,13 +340,11 @@ impl AddressMap {
     }
 
     /// True when the process may read `length` bytes at `address`.
-    #[inline]
     pub fn is_readable(&self, address: u64, length: u64) -> bool {
         length == 0 || self.covers(address, length, Region::is_readable)
     }
 
     /// True when the process may write `length` bytes at `address`.
-    #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
         length == 0 || self.covers(address, length, Region::is_writable)
     }
@@ -353,7 +356,17 @@ impl AddressMap {
         let Some(end) = address.checked_add(length) else {
             return false;
         };
+        let recent = self.regions.get(self.recent.get());
+        if recent.is_some_and(|region| region.start <= address && end <= region.end) {
+            return recent.is_some_and(allows);
+        }
+        self.covers_by_search(address, end, allows)
+    }
+
+    #[inline(never)]
+    fn covers_by_search(&self, address: u64, end: u64, allows: impl Fn(&Region) -> bool) -> bool {
         let first = self.regions.partition_point(|region| region.end <= address);
+        self.recent.set(first);
         let mut covered = address;
         for region in &self.regions[first..] {
             if region.start > covered || !allows(region) {
