@@ -345,6 +345,7 @@ impl AddressMap {
     }
 
     /// True when the process may write `length` bytes at `address`.
+    #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
         length == 0 || self.covers(address, length, Region::is_writable)
     }
@@ -363,7 +364,7 @@ impl AddressMap {
         self.covers_by_search(address, end, allows)
     }
 
-    #[inline(never)]
+    #[cold]
     fn covers_by_search(&self, address: u64, end: u64, allows: impl Fn(&Region) -> bool) -> bool {
         let first = self.regions.partition_point(|region| region.end <= address);
         self.recent.set(first);
