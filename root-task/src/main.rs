@@ -20,6 +20,7 @@ mod entropy;
 mod gate;
 mod log;
 mod message;
+mod program;
 mod report;
 mod serial;
 mod window;

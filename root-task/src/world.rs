@@ -4,7 +4,7 @@
 //! clients, the broker and the devices; the server holds the policy and never
 //! sees a capability.
 
-use alloc::string::String;
+use alloc::rc::Rc;
 
 use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::{
@@ -18,10 +18,11 @@ use ring_server_core::{
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
+use crate::client::{self, BuildError, Client, Nursery, frame_page, new_page, rights};
 use crate::clock::Clock;
 use crate::log;
 use crate::message;
+use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
 
@@ -46,6 +47,7 @@ pub struct World {
     pub console: Uart,
     /// Programs and manifest.
     package: Package,
+    programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
     /// The process whose end is the system's.
@@ -58,9 +60,7 @@ pub struct World {
 
 /// A process under construction.
 struct Prepared {
-    name: String,
-    file: &'static [u8],
-    plan: LoadPlan,
+    program: Rc<Program>,
     space: SpaceId,
 }
 
@@ -78,6 +78,7 @@ impl World {
             clock,
             console,
             package,
+            programs: Programs::new(),
             endpoint,
             first: None,
             prepared: None,
@@ -126,21 +127,11 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let file = self
-            .package
-            .archive
-            .program(program)
-            .map_err(|_| PrepareError::NoSuchProgram)?;
-        let plan = LoadPlan::parse(file).map_err(|error| {
-            log!("{program} was refused: {error}");
-            PrepareError::BadProgram
-        })?;
+        let program = self.programs.find(&self.package.archive, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
-        let space = readable_ranges(&plan);
+        let space = readable_ranges(&program.plan);
         self.prepared = Some(Prepared {
-            name: String::from(program),
-            file,
-            plan,
+            program,
             space: nursery.space,
         });
         Ok(Embryo {
@@ -151,11 +142,11 @@ impl World {
 
     fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
-        let program = Program {
+        let program = client::Program {
             pid,
-            name: &prepared.name,
-            file: prepared.file,
-            plan: &prepared.plan,
+            name: &prepared.program.name,
+            file: prepared.program.file,
+            plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
         let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
@@ -365,7 +356,7 @@ impl Machine for World {
             return;
         };
         if let Err(error) = message::preserve(|| self.broker.destroy_space(prepared.space)) {
-            log!("{} leaves something behind: {error}", prepared.name);
+            log!("{} leaves something behind: {error}", prepared.program.name);
         }
     }
 

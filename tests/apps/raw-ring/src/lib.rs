@@ -15,6 +15,7 @@ use core::sync::atomic::{Ordering, fence};
 use capos::syscall::cap_enter;
 use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
 
+pub mod bench;
 mod entry;
 pub mod exception;
 pub mod family;
