@@ -37,8 +37,7 @@ const RESULT_BYTES: usize = 1024;
 
 fn spawn_params() -> Vec<u8> {
     let mut message = capnp::message::Builder::new_default();
-    let mut params =
-        message.init_root::<capos_capnp::process_spawner::spawn_params::Builder<'_>>();
+    let mut params = message.init_root::<capos_capnp::process_spawner::spawn_params::Builder<'_>>();
     params.set_name(CHILD);
     params.set_binary_name(CHILD);
     params.init_grants(0);
@@ -49,8 +48,8 @@ fn spawn_params() -> Vec<u8> {
 fn exit_code(mut bytes: &[u8]) -> Result<i64, Failure> {
     let bad = |_| Failure::new("the answer of wait");
     let options = capos::default_reader_options();
-    let message =
-        capnp::serialize::read_message_from_flat_slice_no_alloc(&mut bytes, options).map_err(bad)?;
+    let message = capnp::serialize::read_message_from_flat_slice_no_alloc(&mut bytes, options)
+        .map_err(bad)?;
     message
         .get_root::<capos_capnp::process_handle::wait_results::Reader<'_>>()
         .map(|results| results.get_exit_code())

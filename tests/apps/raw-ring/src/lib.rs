@@ -19,9 +19,11 @@ pub mod bench;
 mod entry;
 pub mod exception;
 pub mod family;
+pub mod latency;
 pub mod loopback;
 mod message;
 pub mod proof;
+pub mod timer;
 
 pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};
 pub use loopback::Loopback;
