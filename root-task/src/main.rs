@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod archive;
+mod books;
 mod boot;
 mod client;
 mod clock;

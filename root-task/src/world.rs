@@ -55,6 +55,8 @@ pub struct World {
     prepared: Option<Prepared>,
     /// What was in use before the first process.
     idle: Option<Usage>,
+    /// Set when a process ended and only the first one is left.
+    alone_again: bool,
     clients: [Option<Client>; PROCESS_SLOTS],
 }
 
@@ -83,6 +85,7 @@ impl World {
             first: None,
             prepared: None,
             idle: None,
+            alone_again: false,
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
@@ -95,6 +98,13 @@ impl World {
     /// Whether the system ends with this process.
     pub fn is_first(&self, pid: Pid) -> bool {
         self.first == Some(pid)
+    }
+
+    /// Whether a process ended, since this was last asked, and left the first
+    /// one alone.
+    #[inline]
+    pub fn take_alone_again(&mut self) -> bool {
+        core::mem::take(&mut self.alone_again)
     }
 
     /// Notes what is in use while there is no process.
@@ -373,6 +383,7 @@ impl Machine for World {
         if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
             log!("pid {} leaves something behind: {error}", pid.raw());
         }
+        self.alone_again = self.clients.iter().flatten().count() == 1;
     }
 
     fn boot_manifest(&self) -> &[u8] {

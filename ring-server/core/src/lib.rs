@@ -20,6 +20,7 @@ extern crate alloc;
 
 pub mod address_space;
 mod blocks;
+mod books;
 pub mod cap_table;
 pub mod capset;
 mod deadline;
@@ -49,6 +50,7 @@ mod spawn;
 mod transfer;
 
 pub use address_space::{Access, AddressSpace, MapError};
+pub use books::Books;
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
 };

@@ -16,6 +16,7 @@ use capos::syscall::cap_enter;
 use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
 
 pub mod bench;
+pub mod chance;
 mod entry;
 pub mod exception;
 pub mod family;
