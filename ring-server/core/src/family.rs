@@ -11,8 +11,6 @@
 //! # Invariants
 //! - **L1** A sponsor is live, and following sponsors ends.
 
-use alloc::boxed::Box;
-
 use crate::exception::Exception;
 use crate::ids::{PROCESS_SLOTS, Pid};
 use crate::limits::Limits;
@@ -50,10 +48,11 @@ impl<M: Machine> Server<M> {
 
     /// Live processes `pid` answers for.
     pub(crate) fn family_of(&self, pid: Pid) -> u32 {
-        let answers_for = |process: &&Box<Process<M::Ring>>| {
+        let live = self.processes.iter().flatten();
+        let below = live.filter(|process| {
             process.pid != pid && self.line_of(process.pid).any(|above| above.pid == pid)
-        };
-        self.processes.iter().flatten().filter(answers_for).count() as u32
+        });
+        below.count() as u32
     }
 
     /// Records that `parent` answers for `child`.
