@@ -51,6 +51,8 @@ pub(crate) struct Process<R> {
     pub(crate) limiter: Limiter,
     /// Record of the handle on this process, if there is one.
     pub(crate) handle: Option<u32>,
+    /// Who answers for it (L1).
+    pub(crate) sponsor: Option<Pid>,
 }
 
 impl<R: RingPage> Process<R> {
@@ -81,6 +83,7 @@ impl<R: RingPage> Process<R> {
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,
+            sponsor: None,
         }
     }
 

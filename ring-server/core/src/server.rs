@@ -348,6 +348,7 @@ impl<M: Machine> Server<M> {
         };
         self.forget_exit_waits(pid);
         self.cancel_process(machine, pid);
+        self.bequeath(pid, process.sponsor);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
@@ -742,6 +743,7 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_families();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
