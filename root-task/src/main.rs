@@ -20,6 +20,7 @@ mod end;
 mod entropy;
 mod gate;
 mod log;
+mod memory;
 mod message;
 mod paging;
 mod program;

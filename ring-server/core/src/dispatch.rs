@@ -94,6 +94,9 @@ impl<M: Machine> Server<M> {
             }
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
+            Object::VirtualMemory => self.call_virtual_memory(machine, caller, sqe),
+            Object::FrameAllocator => self.call_frame_allocator(machine, caller, sqe),
+            Object::MemoryObject(index) => self.call_memory_object(machine, caller, sqe, index),
             _ => self.call_kernel(machine, caller, sqe, object),
         }
     }
@@ -154,6 +157,10 @@ impl<M: Machine> Server<M> {
                 kernel::capability_manager::call(&mut context, &mut self.objects, other)
             }
             Object::ParkSpace
+            | Object::SharedParkSpace(_)
+            | Object::VirtualMemory
+            | Object::FrameAllocator
+            | Object::MemoryObject(_)
             | Object::ProcessSpawner
             | Object::ProcessHandle(_)
             | Object::EndpointOwner(_)

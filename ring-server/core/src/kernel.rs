@@ -10,7 +10,10 @@
 pub(crate) mod boot_package;
 pub(crate) mod capability_manager;
 pub(crate) mod console;
+pub(crate) mod frame_allocator;
+pub(crate) mod memory_object;
 pub(crate) mod timer;
+pub(crate) mod virtual_memory;
 
 use capnp::message::Reader;
 use capnp::serialize::{NoAllocSliceSegments, read_message_from_flat_slice_no_alloc};

@@ -716,6 +716,8 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::MemoryObject(index) => self.close_memory_object(machine, index),
+                Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 _ => {}
             }
         }
@@ -826,6 +828,7 @@ impl<M: Machine> Server<M> {
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 _ => {}
             }
         }

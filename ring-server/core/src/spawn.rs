@@ -31,7 +31,9 @@ use capos_config::ring::{
     CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER,
     CAP_TRANSFER_RESULT_SIZE, CapCqe, CapSqe, MAX_TRANSFER_DESCRIPTORS,
 };
-use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
+use capos_config::{
+    KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, SHARED_PARK_SPACE_INTERFACE_ID,
+};
 
 use crate::cap_table::{CapId, Hold, HoldOrigin};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
@@ -97,14 +99,14 @@ pub(crate) fn handles() -> Handles {
     Pool::with_capacity(HANDLES_MAX)
 }
 
-/// Result capabilities of one spawn, as the parent is told.
-struct ResultCaps {
+/// Result capabilities of one call, as the caller is told.
+pub(crate) struct ResultCaps {
     bytes: [u8; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
     count: usize,
 }
 
 impl ResultCaps {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             bytes: [0; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
             count: 0,
@@ -120,7 +122,7 @@ impl ResultCaps {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.count * CAP_TRANSFER_RESULT_SIZE]
     }
 }
@@ -164,7 +166,7 @@ impl<M: Machine> Server<M> {
     }
 
     #[cold]
-    fn refuse(
+    pub(crate) fn refuse(
         &mut self,
         machine: &mut M,
         caller: Caller,
@@ -270,6 +272,10 @@ impl<M: Machine> Server<M> {
             .caps
             .lookup(cap, &self.objects)
             .map_err(|_| bad("no such capability"))?;
+        let is_memory = matches!(self.objects.get(hold.object), Some(Object::MemoryObject(_)));
+        if is_memory && interface_id == SHARED_PARK_SPACE_INTERFACE_ID && badge == 0 {
+            return Ok(Passing::SharedParkSpace);
+        }
         if hold.interface_id != interface_id || hold.badge != badge {
             return Err(bad("a raw grant cannot relabel"));
         }
@@ -424,7 +430,7 @@ impl<M: Machine> Server<M> {
         made.map(|(id, _)| id).collect()
     }
 
-    fn insert_result(
+    pub(crate) fn insert_result(
         &mut self,
         parent: Pid,
         hold: Hold,
@@ -448,7 +454,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
+    pub(crate) fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
         for record in given.bytes().chunks_exact(CAP_TRANSFER_RESULT_SIZE) {
             let raw = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
             let removed = self
@@ -632,6 +638,8 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::VirtualMemory => KernelCapSource::VirtualMemory,
+        Wire::FrameAllocator => KernelCapSource::FrameAllocator,
         _ => return None,
     })
 }
@@ -646,13 +654,15 @@ fn prepare_refused(error: PrepareError) -> Exception {
 }
 
 #[cold]
-fn create_refused(error: &CreateError) -> Exception {
+pub(crate) fn create_refused(error: &CreateError) -> Exception {
     match error {
         CreateError::TooManyProcesses | CreateError::PidsExhausted => {
             Exception::overloaded("too many processes")
         }
         CreateError::CapSlotsExhausted => Exception::overloaded("capability slots exhausted"),
         CreateError::ObjectsExhausted => Exception::overloaded("objects exhausted"),
+        CreateError::PagesExhausted => Exception::overloaded("frame grant quota exhausted"),
+        CreateError::NoMemory => Exception::overloaded("out of memory"),
         CreateError::Unsupported(_) => Exception::unimplemented(),
         CreateError::CapSet(CapSetError::Full) => Exception::overloaded("too many grants"),
         CreateError::CapSet(_) => Exception::invalid_argument("bad grant name"),
@@ -662,6 +672,7 @@ fn create_refused(error: &CreateError) -> Exception {
         CreateError::CrossesSession => Exception::failed("capability cannot leave its session"),
         CreateError::Relabel => Exception::failed("a delegated facet cannot be relabelled"),
         CreateError::NotAnEndpoint => Exception::invalid_argument("not an endpoint"),
+        CreateError::NotMemory => Exception::invalid_argument("not a memory object"),
         CreateError::NoBootSecret => Exception::failed("no boot secret"),
     }
 }
