@@ -3,6 +3,7 @@
 use core::fmt;
 
 use capos_loader::Denied;
+use ring_server_core::Tid;
 use sel4::MessageInfo;
 use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
 
@@ -89,15 +90,20 @@ fn because(reason: &PageFault) -> &'static str {
     }
 }
 
-/// Writes the report of a killed process.
-pub fn fault(client: &Client, crime: &Crime) {
+/// Writes the report of a killed process. The thread is named where it is not
+/// the one the process started with.
+pub fn fault(client: &Client, tid: Option<Tid>, crime: &Crime) {
     if let Crime::PageFault(_, PageFault::NoMemory(shortage)) = crime {
         log!("pid {}: {shortage}", client.pid.raw());
     }
-    log::line(format_args!(
-        "fault: pid={} program={} type={} {crime}",
-        client.pid.raw(),
-        client.name,
-        crime.word()
-    ));
+    let (pid, name, word) = (client.pid.raw(), &client.name, crime.word());
+    match tid.filter(|&tid| tid != Tid::MAIN) {
+        None => log::line(format_args!(
+            "fault: pid={pid} program={name} type={word} {crime}"
+        )),
+        Some(tid) => log::line(format_args!(
+            "fault: pid={pid} program={name} type={word} {crime} thread={}",
+            tid.raw()
+        )),
+    }
 }

@@ -4,6 +4,7 @@
 //! clients, the broker and the devices; the server holds the policy and never
 //! sees a capability.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
@@ -13,12 +14,14 @@ use capos_loader::{
 };
 use ring_server_core::{
     AccessFault, AddressSpace, CAPSET_PAGE_BYTES, Embryo, Machine, PROCESS_SLOTS, Pid,
-    PrepareError, ThreadRef,
+    PrepareError, ThreadEntry, ThreadRef, ThreadRefused,
 };
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
+use crate::client::{
+    BuildError, Client, Nursery, Program, Thread, frame_page, new_page, rights,
+};
 use crate::clock::Clock;
 use crate::log;
 use crate::message;
@@ -53,7 +56,7 @@ pub struct World {
     prepared: Option<Prepared>,
     /// What was in use before the first process.
     idle: Option<Usage>,
-    clients: [Option<Client>; PROCESS_SLOTS],
+    clients: [Option<Box<Client>>; PROCESS_SLOTS],
 }
 
 /// A process under construction.
@@ -168,12 +171,18 @@ impl World {
 
     /// The client in a process slot, as named by a badge.
     pub fn client_in(&self, slot: usize) -> Option<&Client> {
-        self.clients.get(slot)?.as_ref()
+        self.clients.get(slot)?.as_deref()
     }
 
     /// The client in a process slot, for change.
     pub fn client_in_mut(&mut self, slot: usize) -> Option<&mut Client> {
-        self.clients.get_mut(slot)?.as_mut()
+        self.clients.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// The thread in a place of a live process.
+    fn thread(&self, thread: ThreadRef, index: usize) -> Option<&Thread> {
+        let threads = self.client(thread.pid)?.thread_at(index);
+        threads.filter(|known| known.tid == thread.tid)
     }
 
     fn client(&self, pid: Pid) -> Option<&Client> {
@@ -196,8 +205,14 @@ impl World {
             FaultVerdict::Deny(denied) => Err(PageFault::Denied(denied)),
             FaultVerdict::Back(page) => {
                 let space = client.space;
+                let siblings = client.has_siblings();
                 if self.broker.page(space, page.address).is_some() {
-                    return Err(PageFault::Disagreement);
+                    // Another thread touched the page first, on another core.
+                    return if siblings {
+                        Ok(())
+                    } else {
+                        Err(PageFault::Disagreement)
+                    };
                 }
                 new_page(
                     &mut self.broker,
@@ -350,7 +365,7 @@ impl Machine for World {
         match message::preserve(|| self.build(pid, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
-                self.clients[pid.slot()] = Some(client);
+                self.clients[pid.slot()] = Some(Box::new(client));
                 Ok(())
             }
             Err(error) => {
@@ -384,6 +399,51 @@ impl Machine for World {
         }
     }
 
+    fn create_thread(
+        &mut self,
+        thread: ThreadRef,
+        index: usize,
+        entry: &ThreadEntry,
+    ) -> Result<(), ThreadRefused> {
+        let place = self.clients[thread.pid.slot()].as_deref_mut();
+        let client = place.filter(|client| client.pid == thread.pid);
+        let client = client.ok_or(ThreadRefused)?;
+        let (broker, endpoint) = (&mut self.broker, self.endpoint);
+        let added = message::preserve(|| {
+            client.add_thread(broker, endpoint, (thread.tid, index), entry)
+        });
+        added.map_err(|error| {
+            log!("no thread for pid {}: {error}", thread.pid.raw());
+            ThreadRefused
+        })
+    }
+
+    fn end_thread(&mut self, thread: ThreadRef, index: usize) {
+        let place = self.clients[thread.pid.slot()].as_deref_mut();
+        let Some(client) = place.filter(|client| client.pid == thread.pid) else {
+            return;
+        };
+        let broker = &mut self.broker;
+        if let Err(error) = message::preserve(|| client.remove_thread(broker, index)) {
+            let (pid, tid) = (thread.pid.raw(), thread.tid.raw());
+            log!("thread {tid} of pid {pid} leaves something behind: {error}");
+        }
+    }
+
+    fn fs_base(&mut self, thread: ThreadRef, index: usize) -> u64 {
+        let known = self.thread(thread, index);
+        let fs_base = known.map(|known| message::preserve(|| known.fs_base()));
+        fs_base.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn set_fs_base(&mut self, thread: ThreadRef, index: usize, fs_base: u64) {
+        let known = self.thread(thread, index);
+        let set = known.map(|known| message::preserve(|| known.set_fs_base(fs_base)));
+        if let Some(Err(error)) = set {
+            log!("an FS base of pid {} is not set: {error:?}", thread.pid.raw());
+        }
+    }
+
     fn boot_manifest(&self) -> &[u8] {
         self.package.manifest
     }
@@ -399,10 +459,11 @@ impl Machine for World {
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {
         let slot = thread.pid.slot();
-        let Some(client) = self.client_in_mut(slot).filter(|c| c.pid == thread.pid) else {
+        let client = self.client_in_mut(slot).filter(|c| c.pid == thread.pid);
+        let Some(known) = client.and_then(|client| client.thread_mut(thread.tid)) else {
             return;
         };
-        if let Err(error) = message::preserve_resume(|| client.resume(rax)) {
+        if let Err(error) = message::preserve_resume(|| known.resume(rax)) {
             log!("pid {} cannot be resumed: {error:?}", thread.pid.raw());
         }
     }

@@ -426,6 +426,9 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         | Object::ProcessSpawner
         | Object::ProcessHandle(_)
         | Object::CapabilityManager(_)
+        | Object::ThreadControl
+        | Object::ThreadSpawner
+        | Object::ThreadHandle(_)
         | Object::EndpointOwner(_) => TransferMode::NonTransferable,
     }
 }

@@ -10,6 +10,9 @@
 pub(crate) mod boot_package;
 pub(crate) mod capability_manager;
 pub(crate) mod console;
+pub(crate) mod thread_control;
+pub(crate) mod thread_handle;
+pub(crate) mod thread_spawner;
 pub(crate) mod timer;
 
 use capnp::message::Reader;

@@ -45,6 +45,7 @@ mod ring;
 mod server;
 mod session;
 mod spawn;
+mod threads;
 mod transfer;
 
 pub use address_space::{Access, AddressSpace, MapError};
@@ -59,7 +60,9 @@ pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord};
+pub use machine::{
+    AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord, ThreadEntry, ThreadRefused,
+};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,

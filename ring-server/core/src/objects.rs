@@ -33,6 +33,12 @@ pub enum Object {
     ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
     CapabilityManager(Pid),
+    /// The calling thread: `ThreadControl`.
+    ThreadControl,
+    /// Starting threads in the calling process: `ThreadSpawner`.
+    ThreadSpawner,
+    /// One thread's end: `ThreadHandle`.
+    ThreadHandle(u32),
     /// The receiving side of a call queue: raw `Endpoint`.
     EndpointOwner(u32),
     /// The calling side of the same queue.
@@ -59,6 +65,8 @@ impl Object {
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
             KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
             KernelCapSource::BootPackage => Ok(Self::BootPackage),
+            KernelCapSource::ThreadControl => Ok(Self::ThreadControl),
+            KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -73,6 +81,9 @@ impl Object {
             Self::BootPackage => capos_config::BOOT_PACKAGE_INTERFACE_ID,
             Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
+            Self::ThreadControl => capos_config::THREAD_CONTROL_INTERFACE_ID,
+            Self::ThreadSpawner => capos_config::THREAD_SPAWNER_INTERFACE_ID,
+            Self::ThreadHandle(_) => capos_config::THREAD_HANDLE_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
         }
     }
@@ -87,6 +98,9 @@ impl Object {
             Self::BootPackage => "boot_package",
             Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
+            Self::ThreadControl => "thread_control",
+            Self::ThreadSpawner => "thread_spawner",
+            Self::ThreadHandle(_) => "thread_handle",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",
         }

@@ -716,6 +716,7 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
                 _ => {}
             }
         }
@@ -826,6 +827,7 @@ impl<M: Machine> Server<M> {
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
                 _ => {}
             }
         }

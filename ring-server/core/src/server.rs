@@ -41,6 +41,7 @@ use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
 use crate::ring::completion;
 use crate::session::{BootSecret, ReferenceCache, Session, SessionId, SessionInfo};
 use crate::spawn::{self, EXIT_FAULT, Handles};
+use crate::threads::{self, ThreadRecords};
 
 /// `cap_enter` result: the arguments were refused.
 pub const ENTER_REJECTED: u64 = u64::MAX;
@@ -50,12 +51,14 @@ pub const ENTER_THREAD_OWNED_HEAD: u64 = u64::MAX - 2;
 pub const WAIT_FOREVER: u64 = u64::MAX;
 
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 5] = [
+const ROOTS: [Object; 7] = [
     Object::Console,
     Object::Timer,
     Object::ParkSpace,
     Object::ProcessSpawner,
     Object::BootPackage,
+    Object::ThreadControl,
+    Object::ThreadSpawner,
 ];
 
 /// What becomes of a thread that entered.
@@ -65,6 +68,9 @@ pub enum Entry {
     Resume(u64),
     /// It stays stopped until [`Machine::resume`] names it.
     Block,
+    /// It ended; with a code, it was the last of its process, which ended with
+    /// that code.
+    Ended(Option<i64>),
 }
 
 /// What [`Server::create_process`] needs to know.
@@ -176,6 +182,7 @@ pub struct Server<M: Machine> {
     pub(crate) dead: Vec<Object>,
     pub(crate) next_park: u64,
     pub(crate) handles: Handles,
+    pub(crate) thread_records: ThreadRecords,
     next_pid: Pid,
 }
 
@@ -187,6 +194,8 @@ enum Drained {
     OwnedByOther,
     /// The entering thread is parked.
     Parked,
+    /// The entering thread ended, perhaps with its process.
+    Ended(Option<i64>),
 }
 
 impl<M: Machine> Default for Server<M> {
@@ -232,6 +241,7 @@ impl<M: Machine> Server<M> {
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             handles: spawn::handles(),
+            thread_records: threads::thread_records(),
             next_pid: Pid::FIRST,
         }
     }
@@ -347,6 +357,7 @@ impl<M: Machine> Server<M> {
             return;
         };
         self.forget_exit_waits(pid);
+        self.forget_threads(pid, code);
         self.cancel_process(machine, pid);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
@@ -366,31 +377,6 @@ impl<M: Machine> Server<M> {
         self.process(pid)?.thread_index(tid)?;
         self.end_process(machine, pid, code);
         Some(code)
-    }
-
-    /// Adds a thread to a process; `None` if its quota is spent.
-    pub fn create_thread(&mut self, pid: Pid) -> Option<Tid> {
-        self.process_mut(pid)?.add_thread()
-    }
-
-    /// Ends one thread of a process: what it waits for is forgotten without a
-    /// completion. Returns the number of threads left.
-    pub fn end_thread(&mut self, pid: Pid, tid: Tid) -> Option<usize> {
-        let slot = pid.slot();
-        let index = self.process(pid)?.thread_index(tid)?;
-        let caller = Caller {
-            slot,
-            thread: ThreadRef { pid, tid },
-        };
-        self.forget_wait_of(caller);
-        self.deadlines
-            .disarm(process::timer(slot, TimerUse::Park(index)));
-        let process = self.process_mut(pid)?;
-        if process.parks[index].take().is_some() {
-            process.ring.release_credit();
-        }
-        process.threads[index] = None;
-        Some(process.threads.iter().flatten().count())
     }
 
     /// Handles the `cap_enter` trap of thread `tid`: drains the submission
@@ -418,8 +404,10 @@ impl<M: Machine> Server<M> {
         let min_complete = min_complete as u32;
         let drained = self.drain(machine, caller);
         self.settle(machine, caller.slot);
-        if let Drained::Parked = drained {
-            return Entry::Block;
+        match drained {
+            Drained::Parked => return Entry::Block,
+            Drained::Ended(code) => return Entry::Ended(code),
+            Drained::Done | Drained::OwnedByOther => {}
         }
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Entry::Block;
@@ -455,7 +443,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn forget_wait_of(&mut self, caller: Caller) {
+    pub(crate) fn forget_wait_of(&mut self, caller: Caller) {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return;
         };
@@ -529,9 +517,16 @@ impl<M: Machine> Server<M> {
                 process.ring.post(&completion(sqe.user_data, 0));
                 continue;
             }
-            if checked.is_ok() && is_owned_by_other(&sqe, caller.thread.tid) {
-                return Drained::OwnedByOther;
-            }
+            let checked = match checked {
+                Ok(()) if is_owned_by_other(&sqe, caller.thread.tid) => {
+                    if process.thread_index(Tid::from_raw(sqe.call_id)).is_some() {
+                        return Drained::OwnedByOther;
+                    }
+                    // Its owner ended, or never was: nobody could take it.
+                    Err(CAP_ERR_INVALID_REQUEST)
+                }
+                checked => checked,
+            };
             process.ring.advance();
             let outcome = match checked {
                 Ok(()) => self.dispatch(machine, caller, &sqe),
@@ -541,6 +536,7 @@ impl<M: Machine> Server<M> {
                 Outcome::Complete(cqe) => self.complete(machine, caller.slot, &sqe, &cqe),
                 Outcome::Pending => {}
                 Outcome::Parked => return Drained::Parked,
+                Outcome::Ended(code) => return Drained::Ended(code),
             }
         }
         Drained::Done
@@ -721,8 +717,11 @@ impl<M: Machine> Server<M> {
             write(&process.caps);
             write(&process.waiter);
             write(&process.parks);
+            write(&process.threads);
+            write(&process.observed);
             write(&process.sleeps);
         }
+        write(&self.thread_records);
         write(&self.objects);
         write(&self.endpoints.table);
         write(&self.endpoints.calls);
@@ -742,6 +741,7 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_threads();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -777,7 +777,7 @@ impl<M: Machine> Server<M> {
         let recvs = self.endpoints.recvs.iter();
         let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
         let sleeps = process.sleeps.iter().flatten().count();
-        let waiting = sleeps + recvs + calls + self.exit_waits(pid);
+        let waiting = sleeps + recvs + calls + self.exit_waits(pid) + self.joins(pid);
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
         let parked = process.parks.iter().flatten().count();
         assert_eq!(process.ring.credits() as usize, parked, "R4: credits");

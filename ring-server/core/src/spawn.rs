@@ -98,13 +98,13 @@ pub(crate) fn handles() -> Handles {
 }
 
 /// Result capabilities of one spawn, as the parent is told.
-struct ResultCaps {
+pub(crate) struct ResultCaps {
     bytes: [u8; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
     count: usize,
 }
 
 impl ResultCaps {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             bytes: [0; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
             count: 0,
@@ -120,7 +120,7 @@ impl ResultCaps {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.count * CAP_TRANSFER_RESULT_SIZE]
     }
 }
@@ -164,7 +164,7 @@ impl<M: Machine> Server<M> {
     }
 
     #[cold]
-    fn refuse(
+    pub(crate) fn refuse(
         &mut self,
         machine: &mut M,
         caller: Caller,
@@ -422,7 +422,7 @@ impl<M: Machine> Server<M> {
         made.map(|(id, _)| id).collect()
     }
 
-    fn insert_result(
+    pub(crate) fn insert_result(
         &mut self,
         parent: Pid,
         hold: Hold,
@@ -446,7 +446,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
+    pub(crate) fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
         for record in given.bytes().chunks_exact(CAP_TRANSFER_RESULT_SIZE) {
             let raw = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
             let removed = self
@@ -630,6 +630,8 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::ThreadControl => KernelCapSource::ThreadControl,
+        Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         _ => return None,
     })
 }
@@ -644,7 +646,7 @@ fn prepare_refused(error: PrepareError) -> Exception {
 }
 
 #[cold]
-fn create_refused(error: &CreateError) -> Exception {
+pub(crate) fn create_refused(error: &CreateError) -> Exception {
     match error {
         CreateError::TooManyProcesses | CreateError::PidsExhausted => {
             Exception::overloaded("too many processes")

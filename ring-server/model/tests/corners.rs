@@ -659,10 +659,13 @@ fn threads_are_bounded_and_their_waits_end_with_them() {
     let last = *threads.last().unwrap();
     let entry = system.enter_as(&client, last, 1, WAIT_FOREVER);
     assert_eq!(entry, Entry::Block);
-    let left = system.server.end_thread(client.pid, last);
-    assert_eq!(left, Some(ring_server_core::THREADS_MAX - 1));
-    system.server.check();
-    assert_eq!(system.server.end_thread(client.pid, last), None);
+    for _ in 0..2 {
+        let System { server, machine } = &mut system;
+        let process_over = server.exit_thread(machine, client.pid, last, 0);
+        assert_eq!(process_over, None, "others are left");
+        server.check();
+        assert_eq!(machine.ended.len(), 1, "a thread ends once");
+    }
     assert_eq!(system.server.create_thread(Pid::from_raw(50)), None);
     let entry = system.enter(&client, 1, WAIT_FOREVER);
     assert_eq!(entry, Entry::Block, "the place of the waiter is free");
