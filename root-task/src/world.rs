@@ -12,14 +12,15 @@ use capos_loader::{
     layout::PAGE_BYTES,
 };
 use ring_server_core::{
-    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, Embryo, Machine, PROCESS_SLOTS, Pid,
-    PrepareError, ThreadRef,
+    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, PROCESS_SLOTS,
+    Pid, PrepareError, ThreadRef,
 };
 use sel4::cap;
 
 use crate::archive::Package;
 use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
 use crate::clock::Clock;
+use crate::entropy;
 use crate::log;
 use crate::message;
 use crate::serial::Uart;
@@ -51,6 +52,8 @@ pub struct World {
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
+    /// What the CMOS clock said at boot.
+    reading: Option<ClockReading>,
     /// What was in use before the first process.
     idle: Option<Usage>,
     clients: [Option<Client>; PROCESS_SLOTS],
@@ -81,6 +84,7 @@ impl World {
             endpoint,
             first: None,
             prepared: None,
+            reading: None,
             idle: None,
             clients: [const { None }; PROCESS_SLOTS],
         }
@@ -94,6 +98,11 @@ impl World {
     /// Whether the system ends with this process.
     pub fn is_first(&self, pid: Pid) -> bool {
         self.first == Some(pid)
+    }
+
+    /// Sets what the clock said, and when.
+    pub fn set_clock_reading(&mut self, reading: Option<ClockReading>) {
+        self.reading = reading;
     }
 
     /// Notes what is in use while there is no process.
@@ -312,6 +321,14 @@ const fn offset_in_page(addr: u64) -> usize {
 
 impl Machine for World {
     type Ring = RingWindow;
+
+    fn clock_reading(&self) -> Option<ClockReading> {
+        self.reading
+    }
+
+    fn entropy(&mut self, out: &mut [u8]) -> bool {
+        entropy::fill(out).is_ok()
+    }
 
     fn now_ns(&mut self) -> u64 {
         self.clock.now_ns()

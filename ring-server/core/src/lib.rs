@@ -41,11 +41,13 @@ mod process;
 #[cfg(any(kani, test))]
 mod proofs;
 mod rendezvous;
+mod results;
 mod ring;
 mod server;
 mod session;
 mod spawn;
 mod transfer;
+mod waiting;
 
 pub use address_space::{Access, AddressSpace, MapError};
 pub use cap_table::{
@@ -59,7 +61,7 @@ pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord};
+pub use machine::{AccessFault, ClockReading, Embryo, Machine, PrepareError, RingPage, RingWord};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,
