@@ -21,6 +21,7 @@ mod gate;
 mod log;
 mod message;
 mod report;
+mod rtc;
 mod serial;
 mod window;
 mod world;

@@ -13,16 +13,15 @@ use capos_loader::{
     layout::PAGE_BYTES,
 };
 use ring_server_core::{
-    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, Embryo, Machine, PROCESS_SLOTS, Pid,
-    PrepareError, ThreadEntry, ThreadRef, ThreadRefused,
+    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, PROCESS_SLOTS,
+    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused,
 };
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{
-    BuildError, Client, Nursery, Program, Thread, frame_page, new_page, rights,
-};
+use crate::client::{BuildError, Client, Nursery, Program, Thread, frame_page, new_page, rights};
 use crate::clock::Clock;
+use crate::entropy;
 use crate::log;
 use crate::message;
 use crate::serial::Uart;
@@ -54,6 +53,8 @@ pub struct World {
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
+    /// What the CMOS clock said at boot.
+    reading: Option<ClockReading>,
     /// What was in use before the first process.
     idle: Option<Usage>,
     clients: [Option<Box<Client>>; PROCESS_SLOTS],
@@ -84,6 +85,7 @@ impl World {
             endpoint,
             first: None,
             prepared: None,
+            reading: None,
             idle: None,
             clients: [const { None }; PROCESS_SLOTS],
         }
@@ -97,6 +99,11 @@ impl World {
     /// Whether the system ends with this process.
     pub fn is_first(&self, pid: Pid) -> bool {
         self.first == Some(pid)
+    }
+
+    /// Sets what the clock said, and when.
+    pub fn set_clock_reading(&mut self, reading: Option<ClockReading>) {
+        self.reading = reading;
     }
 
     /// Notes what is in use while there is no process.
@@ -328,6 +335,14 @@ const fn offset_in_page(addr: u64) -> usize {
 impl Machine for World {
     type Ring = RingWindow;
 
+    fn clock_reading(&self) -> Option<ClockReading> {
+        self.reading
+    }
+
+    fn entropy(&mut self, out: &mut [u8]) -> bool {
+        entropy::fill(out).is_ok()
+    }
+
     fn now_ns(&mut self) -> u64 {
         self.clock.now_ns()
     }
@@ -409,9 +424,8 @@ impl Machine for World {
         let client = place.filter(|client| client.pid == thread.pid);
         let client = client.ok_or(ThreadRefused)?;
         let (broker, endpoint) = (&mut self.broker, self.endpoint);
-        let added = message::preserve(|| {
-            client.add_thread(broker, endpoint, (thread.tid, index), entry)
-        });
+        let added =
+            message::preserve(|| client.add_thread(broker, endpoint, (thread.tid, index), entry));
         added.map_err(|error| {
             log!("no thread for pid {}: {error}", thread.pid.raw());
             ThreadRefused
@@ -440,7 +454,10 @@ impl Machine for World {
         let known = self.thread(thread, index);
         let set = known.map(|known| message::preserve(|| known.set_fs_base(fs_base)));
         if let Some(Err(error)) = set {
-            log!("an FS base of pid {} is not set: {error:?}", thread.pid.raw());
+            log!(
+                "an FS base of pid {} is not set: {error:?}",
+                thread.pid.raw()
+            );
         }
     }
 

@@ -86,6 +86,17 @@ pub struct Embryo<R> {
     pub space: AddressSpace,
 }
 
+/// One moment in both times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Seconds since 1970-01-01 00:00 UTC, without leap seconds.
+    pub utc_seconds: i64,
+    /// Nanoseconds of that second, less than 10^9.
+    pub utc_nanos: u32,
+    /// The same moment in [`Machine::now_ns`] time.
+    pub monotonic_ns: u64,
+}
+
 /// Why a program cannot be made a process; nothing is left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrepareError {
@@ -187,6 +198,19 @@ pub trait Machine {
     /// The boot manifest, as `BootPackage` shows it.
     fn boot_manifest(&self) -> &[u8] {
         &[]
+    }
+
+    /// A moment of which both times are known, if the machine found a clock
+    /// when it started.
+    fn clock_reading(&self) -> Option<ClockReading> {
+        None
+    }
+
+    /// Fills `out` with random bytes nobody can guess; `false` if there is no
+    /// source of them, or it failed.
+    fn entropy(&mut self, out: &mut [u8]) -> bool {
+        let _ = out;
+        false
     }
 
     /// Monotonic time since boot in nanoseconds.

@@ -29,6 +29,14 @@ pub enum Object {
     ProcessSpawner,
     /// The boot manifest: `BootPackage`.
     BootPackage,
+    /// Time of day: `WallClock`.
+    WallClock,
+    /// Random bytes: `EntropySource`.
+    EntropySource,
+    /// Where the bytes of a pipe come out: `Pipe`.
+    PipeRead(u32),
+    /// Where the bytes of a pipe go in: `Pipe`.
+    PipeWrite(u32),
     /// One process's end: `ProcessHandle`.
     ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
@@ -67,6 +75,8 @@ impl Object {
             KernelCapSource::BootPackage => Ok(Self::BootPackage),
             KernelCapSource::ThreadControl => Ok(Self::ThreadControl),
             KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
+            KernelCapSource::WallClock => Ok(Self::WallClock),
+            KernelCapSource::EntropySource => Ok(Self::EntropySource),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -79,6 +89,9 @@ impl Object {
             Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
             Self::ProcessSpawner => capos_config::PROCESS_SPAWNER_INTERFACE_ID,
             Self::BootPackage => capos_config::BOOT_PACKAGE_INTERFACE_ID,
+            Self::WallClock => capos_config::WALL_CLOCK_INTERFACE_ID,
+            Self::EntropySource => capos_config::ENTROPY_SOURCE_INTERFACE_ID,
+            Self::PipeRead(_) | Self::PipeWrite(_) => capos_config::PIPE_INTERFACE_ID,
             Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
             Self::ThreadControl => capos_config::THREAD_CONTROL_INTERFACE_ID,
@@ -96,6 +109,10 @@ impl Object {
             Self::ParkSpace => "park_space",
             Self::ProcessSpawner => "process_spawner",
             Self::BootPackage => "boot_package",
+            Self::WallClock => "wall_clock",
+            Self::EntropySource => "entropy_source",
+            Self::PipeRead(_) => "pipe_read",
+            Self::PipeWrite(_) => "pipe_write",
             Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
             Self::ThreadControl => "thread_control",

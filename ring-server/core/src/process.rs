@@ -30,6 +30,13 @@ pub(crate) struct Observed {
     pub(crate) retained: bool,
 }
 
+/// What a process made and others may hold, as far as that is limited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Made {
+    /// KiB of pipe buffers.
+    pub(crate) pipe_kib: u32,
+}
+
 /// A process: its ring, its authority and what it waits for.
 ///
 /// # Invariants
@@ -61,6 +68,9 @@ pub(crate) struct Process<R> {
     pub(crate) limiter: Limiter,
     /// Record of the handle on this process, if there is one.
     pub(crate) handle: Option<u32>,
+    /// Who spawned it.
+    pub(crate) parent: Option<Pid>,
+    pub(crate) made: Made,
 }
 
 impl<R: RingPage> Process<R> {
@@ -92,6 +102,8 @@ impl<R: RingPage> Process<R> {
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,
+            parent: None,
+            made: Made::default(),
         }
     }
 

@@ -33,6 +33,7 @@ use crate::dispatch::{Caller, Outcome};
 use crate::endpoint::{CallState, Endpoints};
 use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
+use crate::kernel::pipe::Pipes;
 use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
@@ -50,8 +51,11 @@ pub const ENTER_THREAD_OWNED_HEAD: u64 = u64::MAX - 2;
 /// `cap_enter` timeout that never ends.
 pub const WAIT_FOREVER: u64 = u64::MAX;
 
+/// Objects that exist once, before any process does.
+pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
+
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 7] = [
+const ROOTS: [Object; 9] = [
     Object::Console,
     Object::Timer,
     Object::ParkSpace,
@@ -59,6 +63,8 @@ const ROOTS: [Object; 7] = [
     Object::BootPackage,
     Object::ThreadControl,
     Object::ThreadSpawner,
+    Object::WallClock,
+    Object::EntropySource,
 ];
 
 /// What becomes of a thread that entered.
@@ -183,6 +189,7 @@ pub struct Server<M: Machine> {
     pub(crate) next_park: u64,
     pub(crate) handles: Handles,
     pub(crate) thread_records: ThreadRecords,
+    pub(crate) pipes: Pipes,
     next_pid: Pid,
 }
 
@@ -241,7 +248,8 @@ impl<M: Machine> Server<M> {
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             handles: spawn::handles(),
-            thread_records: threads::thread_records(),
+            thread_records: threads::thread_records(capacity),
+            pipes: Pipes::new(capacity),
             next_pid: Pid::FIRST,
         }
     }
@@ -357,7 +365,8 @@ impl<M: Machine> Server<M> {
             return;
         };
         self.forget_exit_waits(pid);
-        self.forget_threads(pid, code);
+        self.forget_threads(&process.observed, code);
+        self.forget_pipe_waits(pid);
         self.cancel_process(machine, pid);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
@@ -366,7 +375,16 @@ impl<M: Machine> Server<M> {
         }
         self.close_unused_session(process.session);
         self.reap(machine);
+        self.bequeath(&process);
         machine.bury(pid, code);
+    }
+
+    /// Charges the parent for what a process that is gone made and others
+    /// still hold; what has no living parent is limited by its store alone.
+    fn bequeath(&mut self, process: &Process<M::Ring>) {
+        if let Some(parent) = process.parent {
+            self.inherit_pipes(process.pid, parent);
+        }
     }
 
     /// Handles the `exit` trap: the process of `thread` ends.
@@ -687,6 +705,7 @@ impl<M: Machine> Server<M> {
             && references == self.roots.len() as u64
             && cells == 0
             && self.endpoints.is_empty()
+            && self.pipes.table.iter().next().is_none()
             && self.sessions.iter().count() == 1
     }
 
@@ -727,6 +746,7 @@ impl<M: Machine> Server<M> {
         write(&self.endpoints.calls);
         write(&self.endpoints.recvs);
         write(&self.endpoints.pins);
+        write(&self.pipes.table);
     }
 
     /// The memory map of a live process, to follow mappings made for it.
@@ -742,6 +762,7 @@ impl<M: Machine> Server<M> {
         self.endpoints.check();
         self.check_handles();
         self.check_threads();
+        self.pipes.check();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -777,10 +798,13 @@ impl<M: Machine> Server<M> {
         let recvs = self.endpoints.recvs.iter();
         let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
         let sleeps = process.sleeps.iter().flatten().count();
-        let waiting = sleeps + recvs + calls + self.exit_waits(pid) + self.joins(pid);
+        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + self.joins(pid);
+        let waiting = sleeps + recvs + calls + objects;
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
         let parked = process.parks.iter().flatten().count();
         assert_eq!(process.ring.credits() as usize, parked, "R4: credits");
+        let pipe_kib = self.pipes.charges(pid);
+        assert_eq!(process.made.pipe_kib, pipe_kib, "W3: charge for pipes");
         self.check_timers(slot, process);
     }
 

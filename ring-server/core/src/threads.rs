@@ -23,36 +23,28 @@
 //! - **J3** A joiner is a thread of the same process, is charged one outstanding
 //!   operation, and waits for a thread that lives.
 
-use capos_config::ring::{
-    CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER,
-    CAP_TRANSFER_RESULT_SIZE, CapCqe, CapSqe,
-};
-
 use capnp::Word;
+use capos_config::ring::{CAP_ERR_INVALID_RESULT_BUFFER, CapCqe, CapSqe};
 
 use crate::cap_table::HoldOrigin;
 use crate::dispatch::{Caller, Outcome};
 use crate::encode::NoRoom;
-use crate::endpoint::ResultBuffer;
 use crate::exception::Exception;
 use crate::ids::{Pid, ThreadRef, Tid};
 use crate::kernel::{Refusal, thread_control, thread_handle, thread_spawner};
-use crate::limits::THREADS_MAX;
+use crate::limits::{Capacity, THREADS_MAX};
 use crate::machine::{Machine, ThreadEntry};
 use crate::objects::Object;
 use crate::pool::Pool;
 use crate::process::{self, Observed, TimerUse};
-use crate::rendezvous::result_of;
-use crate::ring::completion;
+use crate::results::ResultCaps;
 use crate::server::{CreateError, Server};
-use crate::spawn::{ResultCaps, create_refused};
+use crate::spawn::create_refused;
+use crate::waiting::Waiting;
 
 /// End of the lower half of the canonical addresses: what instruction pointer,
 /// stack pointer and segment bases of a program must stay below.
 pub(crate) const USER_CANONICAL_END: u64 = 1 << 47;
-
-/// Records of threads that can exist at one time.
-const RECORDS_MAX: u32 = (crate::PROCESS_SLOTS * THREADS_MAX) as u32;
 
 /// Whether a program may put this into an address register.
 pub(crate) const fn is_user_address(address: u64) -> bool {
@@ -68,21 +60,13 @@ enum State {
     Joined(i64),
 }
 
-/// Who waits for a thread.
-#[derive(Clone, Copy, Debug)]
-struct Joiner {
-    thread: ThreadRef,
-    user_data: u64,
-    result: ResultBuffer,
-}
-
 /// What a `ThreadHandle` names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ThreadRecord {
     thread: ThreadRef,
     index: usize,
     state: State,
-    joiner: Option<Joiner>,
+    joiner: Option<Waiting>,
     /// Whether any hold is left; a joiner alone keeps the record, too.
     held: bool,
 }
@@ -90,9 +74,9 @@ pub(crate) struct ThreadRecord {
 /// All thread records.
 pub(crate) type ThreadRecords = Pool<ThreadRecord>;
 
-/// An empty table of thread records.
-pub(crate) fn thread_records() -> ThreadRecords {
-    Pool::with_capacity(RECORDS_MAX)
+/// An empty table of thread records: each is behind an object.
+pub(crate) fn thread_records(capacity: &Capacity) -> ThreadRecords {
+    Pool::with_capacity(capacity.objects)
 }
 
 impl<M: Machine> Server<M> {
@@ -114,9 +98,12 @@ impl<M: Machine> Server<M> {
                 }
                 Outcome::code(sqe, 0)
             }
-            Ok(thread_control::Request::Exit(code)) => {
-                Outcome::Ended(self.exit_thread(machine, caller.thread.pid, caller.thread.tid, code))
-            }
+            Ok(thread_control::Request::Exit(code)) => Outcome::Ended(self.exit_thread(
+                machine,
+                caller.thread.pid,
+                caller.thread.tid,
+                code,
+            )),
             Err(refusal) => self.refuse(machine, caller, sqe, refusal),
         }
     }
@@ -163,20 +150,15 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Copies the params of a submission in, once.
+    /// The params of a submission, copied in once.
     fn fetch_params(
         &mut self,
         machine: &mut M,
         caller: Caller,
         sqe: &CapSqe,
     ) -> Result<&[u8], Refusal> {
-        let fault = Refusal::Transport(CAP_ERR_INVALID_PARAMS_BUFFER);
-        let params = Word::words_to_bytes_mut(&mut self.params);
-        let out = params.get_mut(..sqe.len as usize).ok_or(fault)?;
-        machine
-            .read(caller.thread.pid, sqe.addr, out)
-            .map_err(|_| fault)?;
-        Ok(out)
+        self.fetch(machine, caller.thread.pid, (sqe.addr, sqe.len))?;
+        Ok(Word::words_to_bytes(&self.params))
     }
 
     fn reply_bytes(&mut self) -> &mut [u8] {
@@ -216,17 +198,11 @@ impl<M: Machine> Server<M> {
         sqe: &CapSqe,
         entry: &ThreadEntry,
     ) -> Result<CapCqe, Refusal> {
-        const RESULT_BYTES: usize = thread_spawner::CREATE_RESULT_BYTES + CAP_TRANSFER_RESULT_SIZE;
-        if (sqe.result_len as usize) < RESULT_BYTES {
-            return Err(Exception::overloaded("result buffer too small").into());
-        }
+        self.check_result_room(caller, sqe, thread_spawner::CREATE_RESULT_BYTES, 1)?;
         let pid = caller.thread.pid;
         let process = self
             .process_mut(pid)
             .ok_or(Exception::disconnected("no process"))?;
-        if process.caps.preflight(1).is_err() {
-            return Err(Exception::overloaded("capability slots exhausted").into());
-        }
         let (index, tid) = process
             .add_thread()
             .ok_or(Exception::overloaded("too many threads"))?;
@@ -235,7 +211,7 @@ impl<M: Machine> Server<M> {
         let started = self
             .give_thread_handle(thread, index, &mut given)
             .map_err(|error| Refusal::Exception(create_refused(&error)))
-            .and_then(|()| self.write_created(machine, sqe, pid, &given))
+            .and_then(|()| self.write_created(machine, caller, sqe, &given))
             .and_then(|cqe| match machine.create_thread(thread, index, entry) {
                 Ok(()) => Ok(cqe),
                 Err(_) => Err(Exception::overloaded("no memory for a thread").into()),
@@ -278,22 +254,13 @@ impl<M: Machine> Server<M> {
     fn write_created(
         &mut self,
         machine: &mut M,
+        caller: Caller,
         sqe: &CapSqe,
-        pid: Pid,
         given: &ResultCaps,
     ) -> Result<CapCqe, Refusal> {
         let mut result = [0; thread_spawner::CREATE_RESULT_BYTES];
-        let len = thread_spawner::emit_created(&mut result)
-            .map_err(|NoRoom| Exception::overloaded("result buffer too small"))?;
-        machine
-            .write(pid, sqe.result_addr, &result[..len])
-            .and_then(|()| machine.write(pid, sqe.result_addr + len as u64, given.bytes()))
-            .map_err(|_| Refusal::Transport(CAP_ERR_INVALID_RESULT_BUFFER))?;
-        Ok(CapCqe {
-            flags: CAP_CQE_TRANSFER_RESULT_CAPS,
-            cap_count: 1,
-            ..completion(sqe.user_data, len as i32)
-        })
+        let len = thread_spawner::emit_created(&mut result).unwrap_or(result.len());
+        self.write_results(machine, caller, sqe, &result[..len], given)
     }
 
     /// The record behind a handle of the caller's own process.
@@ -328,11 +295,7 @@ impl<M: Machine> Server<M> {
         if (sqe.result_len as usize) < thread_handle::JOIN_RESULT_BYTES {
             return Err(Exception::overloaded("result buffer too small").into());
         }
-        let waiter = Joiner {
-            thread: caller.thread,
-            user_data: sqe.user_data,
-            result: result_of(sqe),
-        };
+        let waiter = Waiting::new(caller, sqe);
         match state {
             State::Running if joiner.is_some() => {
                 Err(Exception::failed("another join waits").into())
@@ -362,19 +325,11 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Writes `join`'s result; returns the completion code. The join may be
-    /// older than the process's present memory map.
-    fn write_joined(&mut self, machine: &mut M, joiner: &Joiner, code: i64) -> i32 {
+    /// Writes `join`'s result; returns the completion code.
+    fn write_joined(&mut self, machine: &mut M, joiner: &Waiting, code: i64) -> i32 {
         let mut bytes = [0; thread_handle::JOIN_RESULT_BYTES];
         let len = thread_handle::emit_joined(&mut bytes, code).unwrap_or(bytes.len());
-        let (pid, addr) = (joiner.thread.pid, joiner.result.addr);
-        let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_write(addr, len as u64)) {
-            return CAP_ERR_INVALID_RESULT_BUFFER;
-        }
-        machine
-            .write(pid, addr, &bytes[..len])
-            .map_or(CAP_ERR_INVALID_RESULT_BUFFER, |()| len as i32)
+        self.write_result(machine, joiner, &bytes[..len])
     }
 
     /// `ThreadHandle.exitCode`: whether the thread ended, and how.
@@ -444,7 +399,7 @@ impl<M: Machine> Server<M> {
         thread: ThreadRef,
         index: usize,
         code: i64,
-    ) -> Option<(u32, Joiner)> {
+    ) -> Option<(u32, Waiting)> {
         let process = self.process_mut(thread.pid)?;
         process.threads[index] = None;
         let record = process.observed[index].record?;
@@ -458,7 +413,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// Tells the joiner of a thread that just ended.
-    fn complete_join(&mut self, machine: &mut M, record: u32, joiner: &Joiner, code: i64) {
+    fn complete_join(&mut self, machine: &mut M, record: u32, joiner: &Waiting, code: i64) {
         let Some(ThreadRecord {
             thread,
             index,
@@ -474,8 +429,7 @@ impl<M: Machine> Server<M> {
         if !held {
             self.thread_records.remove(record);
         }
-        let cqe = completion(joiner.user_data, result);
-        self.complete_caller(machine, joiner.thread, &cqe);
+        self.finish_waiting(machine, joiner, result);
     }
 
     /// The slot of a thread that ended can be used again.
@@ -504,12 +458,11 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// All threads of a process that is gone ended with it, and none of them
+    /// The threads of a process that is gone ended with it, and none of them
     /// waits for another any more.
-    pub(crate) fn forget_threads(&mut self, pid: Pid, code: i64) {
-        for index in 0..RECORDS_MAX {
-            let record = self.thread_records.get_mut(index);
-            let Some(record) = record.filter(|record| record.thread.pid == pid) else {
+    pub(crate) fn forget_threads(&mut self, observed: &[Observed; THREADS_MAX], code: i64) {
+        for number in observed.iter().filter_map(|slot| slot.record) {
+            let Some(record) = self.thread_records.get_mut(number) else {
                 continue;
             };
             record.joiner = None;
@@ -517,7 +470,7 @@ impl<M: Machine> Server<M> {
                 record.state = State::Ended(code);
             }
             if !record.held {
-                self.thread_records.remove(index);
+                self.thread_records.remove(number);
             }
         }
     }

@@ -19,8 +19,8 @@ pub use memory::Memory;
 pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
-    AccessFault, CAPSET_PAGE_BYTES, Diagnostic, Embryo, Machine, Pid, PrepareError, ThreadEntry,
-    ThreadRef, ThreadRefused,
+    AccessFault, CAPSET_PAGE_BYTES, ClockReading, Diagnostic, Embryo, Machine, Pid, PrepareError,
+    ThreadEntry, ThreadRef, ThreadRefused,
 };
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
@@ -52,6 +52,10 @@ pub struct Model {
     pub diagnostics: Vec<Diagnostic>,
     /// What the boot package shows.
     pub manifest: Vec<u8>,
+    /// What the clock said when the machine started.
+    pub clock_reading: Option<ClockReading>,
+    /// State of the generator behind the entropy source; `None` has it fail.
+    pub generator: Option<u64>,
     /// What can be spawned.
     pub programs: Programs,
     /// Threads the server made, or set the FS base of.
@@ -130,6 +134,22 @@ impl Machine for Model {
 
     fn boot_manifest(&self) -> &[u8] {
         &self.manifest
+    }
+
+    fn clock_reading(&self) -> Option<ClockReading> {
+        self.clock_reading
+    }
+
+    /// Counts upwards: enough to see which bytes went where.
+    fn entropy(&mut self, out: &mut [u8]) -> bool {
+        let Some(state) = &mut self.generator else {
+            return false;
+        };
+        for byte in out {
+            *state += 1;
+            *byte = *state as u8;
+        }
+        true
     }
 
     fn now_ns(&mut self) -> u64 {

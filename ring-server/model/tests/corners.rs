@@ -13,7 +13,7 @@ use capos_config::ring::*;
 use ring_server_core::{
     Access, AddressSpace, BootSecret, CAPSET_PAGE_BYTES, CapId, CapSetError, CapSetPage, Capacity,
     CreateError, Embryo, Entry, Grant, Limits, Machine, Passing, Pid, PrepareError, ProcessSpec,
-    Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
+    ROOT_OBJECTS, Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
 };
 use ring_server_model::{Client, Model, ModelRing, System, call, sqe};
 
@@ -301,7 +301,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 6,
+            objects: ROOT_OBJECTS + 1,
             ..Capacity::DEFAULT
         },
         Capacity {
@@ -329,7 +329,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 6,
+            objects: ROOT_OBJECTS + 1,
             ..Capacity::DEFAULT
         },
     ] {
