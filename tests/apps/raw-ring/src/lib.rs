@@ -21,6 +21,7 @@ pub mod family;
 pub mod loopback;
 mod message;
 pub mod proof;
+pub mod threads;
 
 pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};
 pub use loopback::Loopback;
