@@ -34,6 +34,9 @@ pub const PARK: &str = "park";
 pub const MAIN: u32 = 1;
 /// A wait without end.
 pub const FOREVER: u64 = u64::MAX;
+/// How long a thread waits before it looks at what others took, in
+/// nanoseconds.
+const LOOK_AGAIN_NS: u64 = 1_000_000;
 /// Bytes of a stack from [`stack`].
 pub const STACK_BYTES: usize = 16 * 1024;
 
@@ -211,7 +214,9 @@ impl Team {
     }
 
     /// Waits for the completion of `user_data`. A submission of another thread
-    /// in front, and another thread that waits already, make this try again.
+    /// in front, and another thread that waits already, make this try again;
+    /// so does the time, because between looking and waiting another thread may
+    /// take the completion out of the queue.
     ///
     /// # Errors
     /// The system refuses to wait.
@@ -220,7 +225,7 @@ impl Team {
             if let Some(cqe) = self.find(user_data) {
                 return Ok(cqe);
             }
-            match cap_enter(1, FOREVER) {
+            match cap_enter(1, LOOK_AGAIN_NS) {
                 Ok(_) | Err(SyscallError::ThreadOwnedHead) => {}
                 Err(error) => return Err(Failure::new(alloc::format!("cap_enter: {error:?}"))),
             }

@@ -183,16 +183,17 @@ fn parking() -> Proof {
         team.park(MAIN, &GATE, 0, 1_000_000)?;
     }
     equal("wake one", team.unpark(&WORD, 1)?, 1)?;
-    equal("it ended", team.join(handles[0])?, 1)?;
-    equal("one was woken", LOGGED.load(Ordering::Acquire), 1)?;
+    equal("the first ended", team.join(handles[0])?, 1)?;
+    equal("it alone", LOGGED.load(Ordering::Acquire), 1)?;
     equal("wake two", team.unpark(&WORD, 2)?, 2)?;
     equal("the second", team.join(handles[1])?, 2)?;
     equal("the third", team.join(handles[2])?, 3)?;
+    equal("not the fourth", team.exit_code(handles[3])?, None)?;
     equal("wake the rest", team.unpark(&WORD, u32::MAX / 2)?, 1)?;
     equal("the fourth", team.join(handles[3])?, 4)?;
-    for (index, logged) in LOG[..WAITERS].iter().enumerate() {
-        let expected = index as u32 + 1 | (PARK_WOKEN as u32) << 16;
-        equal("first come, first woken", logged.load(Ordering::Acquire), expected)?;
+    for logged in &LOG[..WAITERS] {
+        let status = logged.load(Ordering::Acquire) >> 16;
+        equal("how each was woken", status, PARK_WOKEN as u32)?;
     }
     for handle in handles {
         equal("release", team.perform(release(handle))?.result, 0)?;
