@@ -26,7 +26,6 @@
 //! - **N2** A thread whose `saved` is set does not run and waits for
 //!   [`Client::resume`]; no reply is owed to it.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -160,7 +159,7 @@ pub struct Client {
     /// Calls whose delivery let a thread of it run next.
     pub hand_overs: u32,
     cspace: Option<OwnedObject>,
-    threads: Box<[Option<Thread>; THREADS_MAX]>,
+    threads: [Option<Thread>; THREADS_MAX],
     /// Places whose fault endpoint is in the CSpace.
     minted: [bool; THREADS_MAX],
 }
@@ -218,7 +217,7 @@ impl Client {
             space,
             hand_overs: 0,
             cspace: None,
-            threads: Box::new([const { None }; THREADS_MAX]),
+            threads: [const { None }; THREADS_MAX],
             minted: [false; THREADS_MAX],
         };
         match client.furnish(broker, &program, capset, fault_endpoint) {
@@ -382,9 +381,10 @@ impl Client {
     }
 
     /// The thread with a number, for change.
+    #[inline]
     pub fn thread_mut(&mut self, tid: Tid) -> Option<&mut Thread> {
-        let mut threads = self.threads.iter_mut().flatten();
-        threads.find(|thread| thread.tid == tid)
+        let is_it = |place: &&mut Option<Thread>| place.as_ref().is_some_and(|t| t.tid == tid);
+        self.threads.iter_mut().find(is_it)?.as_mut()
     }
 
     /// Whether it has more than one thread.

@@ -9,7 +9,7 @@
 //!   receive, or by writing the thread's registers, never by both.
 //! - **G2** Nothing here waits for an application.
 
-use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, ThreadRef};
+use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server};
 use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
     FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
@@ -205,44 +205,37 @@ impl Gate {
         self.world.client_in(speaker.slot)?.thread_at(speaker.index)
     }
 
-    /// The live thread that speaks.
-    #[inline]
-    fn thread_of(&self, speaker: Speaker) -> Option<ThreadRef> {
-        let client = self.world.client_in(speaker.slot)?;
-        Some(ThreadRef {
-            pid: client.pid,
-            tid: client.thread_at(speaker.index)?.tid,
-        })
-    }
-
     /// What the personality says to RAX, RDI and RSI.
     #[inline]
     fn trap(&mut self, speaker: Speaker, [rax, rdi, rsi]: [u64; 3]) -> Trap {
-        let Some(ThreadRef { pid, tid }) = self.thread_of(speaker) else {
+        let Some(pid) = self.world.client_in(speaker.slot).map(|client| client.pid) else {
             return Trap::Gone;
         };
+        let (world, index) = (&mut self.world, speaker.index);
         match rax {
-            trap::CAP_ENTER => match self.server.cap_enter(&mut self.world, pid, tid, rdi, rsi) {
+            trap::CAP_ENTER => match self.server.cap_enter_at(world, pid, index, rdi, rsi) {
                 Entry::Resume(result) => Trap::Resume(result),
                 Entry::Block => Trap::Block,
-                Entry::Ended(None) => Trap::Gone,
-                Entry::Ended(Some(code)) => {
-                    self.end_with(pid, &Verdict::Exit(code));
+                Entry::Ended(code) => {
+                    self.on_end(pid, code);
                     Trap::Gone
                 }
             },
             trap::EXIT => {
-                self.on_exit(ThreadRef { pid, tid }, rdi as i64);
+                let code = self.server.exit_at(world, pid, index, rdi as i64);
+                self.on_end(pid, code);
                 Trap::Gone
             }
             _ => Trap::Resume(ENTER_REJECTED),
         }
     }
 
+    /// A thread ended, and with a code its process.
     #[cold]
-    fn on_exit(&mut self, ThreadRef { pid, tid }: ThreadRef, code: i64) {
-        self.server.exit(&mut self.world, pid, tid, code);
-        self.end_with(pid, &Verdict::Exit(code));
+    fn on_end(&mut self, pid: Pid, code: Option<i64>) {
+        if let Some(code) = code {
+            self.end_with(pid, &Verdict::Exit(code));
+        }
     }
 
     fn on_page_fault(&mut self, speaker: Speaker, words: &Registers) -> Next {

@@ -14,7 +14,7 @@ use capos_loader::{
 };
 use ring_server_core::{
     AccessFault, AddressSpace, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, PROCESS_SLOTS,
-    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused,
+    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
 use sel4::cap;
 
@@ -190,6 +190,12 @@ impl World {
     fn thread(&self, thread: ThreadRef, index: usize) -> Option<&Thread> {
         let threads = self.client(thread.pid)?.thread_at(index);
         threads.filter(|known| known.tid == thread.tid)
+    }
+
+    #[inline]
+    fn client_mut(&mut self, pid: Pid) -> Option<&mut Client> {
+        self.client_in_mut(pid.slot())
+            .filter(|client| client.pid == pid)
     }
 
     fn client(&self, pid: Pid) -> Option<&Client> {
@@ -468,20 +474,27 @@ impl Machine for World {
     /// seL4 puts a thread that is restarted at the head of its priority's
     /// queue, so the receiver runs before programs that were ready already.
     fn hand_over(&mut self, thread: ThreadRef, rax: u64) {
-        if let Some(client) = self.client_in_mut(thread.pid.slot()) {
+        if let Some(client) = self.client_mut(thread.pid) {
             client.hand_overs = client.hand_overs.saturating_add(1);
+            continue_with(client, thread.tid, rax);
         }
-        self.resume(thread, rax);
     }
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {
-        let slot = thread.pid.slot();
-        let client = self.client_in_mut(slot).filter(|c| c.pid == thread.pid);
-        let Some(known) = client.and_then(|client| client.thread_mut(thread.tid)) else {
-            return;
-        };
-        if let Err(error) = message::preserve_resume(|| known.resume(rax)) {
-            log!("pid {} cannot be resumed: {error:?}", thread.pid.raw());
+        if let Some(client) = self.client_mut(thread.pid) {
+            continue_with(client, thread.tid, rax);
         }
+    }
+}
+
+/// Lets a thread that waits continue.
+#[inline]
+fn continue_with(client: &mut Client, tid: Tid, rax: u64) {
+    let pid = client.pid;
+    let Some(thread) = client.thread_mut(tid) else {
+        return;
+    };
+    if let Err(error) = message::preserve_resume(|| thread.resume(rax)) {
+        log!("pid {} cannot be resumed: {error:?}", pid.raw());
     }
 }

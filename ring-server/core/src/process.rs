@@ -112,6 +112,12 @@ impl<R: RingPage> Process<R> {
         self.threads.iter().position(|&live| live == Some(tid))
     }
 
+    /// The live thread in a slot.
+    #[inline]
+    pub(crate) fn tid_at(&self, index: usize) -> Option<Tid> {
+        *self.threads.get(index)?
+    }
+
     /// Threads that live.
     pub(crate) fn live_threads(&self) -> usize {
         self.threads.iter().flatten().count()

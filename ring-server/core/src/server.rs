@@ -387,12 +387,18 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Handles the `exit` trap: the process of `thread` ends.
+    /// Handles the `exit` trap of thread `tid`: its process ends.
     ///
     /// Returns the code for whoever waits, or `None` if there was no such
-    /// process.
+    /// thread.
     pub fn exit(&mut self, machine: &mut M, pid: Pid, tid: Tid, code: i64) -> Option<i64> {
-        self.process(pid)?.thread_index(tid)?;
+        let index = self.process(pid)?.thread_index(tid)?;
+        self.exit_at(machine, pid, index, code)
+    }
+
+    /// As [`Server::exit`], of the thread in a place.
+    pub fn exit_at(&mut self, machine: &mut M, pid: Pid, index: usize, code: i64) -> Option<i64> {
+        self.process(pid)?.tid_at(index)?;
         self.end_process(machine, pid, code);
         Some(code)
     }
@@ -407,8 +413,24 @@ impl<M: Machine> Server<M> {
         min_complete: u64,
         timeout_ns: u64,
     ) -> Entry {
-        let index = self.process(pid).and_then(|p| p.thread_index(tid));
-        let Some(index) = index else {
+        match self.process(pid).and_then(|p| p.thread_index(tid)) {
+            Some(index) => self.cap_enter_at(machine, pid, index, min_complete, timeout_ns),
+            None => Entry::Resume(ENTER_REJECTED),
+        }
+    }
+
+    /// As [`Server::cap_enter`], of the thread in a place, which the machine
+    /// knows from [`Machine::create_thread`]; the first thread is in place 0.
+    #[inline]
+    pub fn cap_enter_at(
+        &mut self,
+        machine: &mut M,
+        pid: Pid,
+        index: usize,
+        min_complete: u64,
+        timeout_ns: u64,
+    ) -> Entry {
+        let Some(tid) = self.process(pid).and_then(|p| p.tid_at(index)) else {
             return Entry::Resume(ENTER_REJECTED);
         };
         let caller = Caller {

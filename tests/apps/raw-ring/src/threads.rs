@@ -294,12 +294,7 @@ impl Team {
     ///
     /// # Errors
     /// As for [`Team::wait`].
-    pub fn call(
-        &self,
-        cap: u32,
-        method: u16,
-        params: &[u8],
-    ) -> Result<(CapCqe, Vec<u8>), Failure> {
+    pub fn call(&self, cap: u32, method: u16, params: &[u8]) -> Result<(CapCqe, Vec<u8>), Failure> {
         let mut result = vec![0; 256];
         let sqe = call(cap, method).params(params).result(&mut result);
         let cqe = self.perform(sqe)?;
