@@ -24,6 +24,7 @@ mod message;
 mod paging;
 mod program;
 mod report;
+mod rtc;
 mod serial;
 mod window;
 mod world;

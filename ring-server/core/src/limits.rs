@@ -22,6 +22,13 @@ pub const CALL_SCRATCH_BYTES_MAX: u32 = 256 * 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 
+/// Longest buffer of a pipe, in bytes.
+pub const PIPE_BYTES_MAX: u32 = 16 * 1024;
+/// KiB of pipe buffers that one process may have made.
+pub const PIPE_KIB_MAX: u32 = 128;
+/// Most bytes of one `EntropySource.fill`.
+pub const ENTROPY_BYTES_MAX: u32 = 256;
+
 /// Storage a server takes when it is made: how many of each record can exist
 /// at one time. Running out is an `overloaded` exception or an aborted
 /// transfer for whoever asked last.
@@ -43,11 +50,15 @@ pub struct Capacity {
     pub pins: u32,
     /// KiB of params in queued calls.
     pub params_kib: u32,
+    /// Pipes.
+    pub pipes: u32,
+    /// KiB of what is in pipes.
+    pub pipe_kib: u32,
 }
 
 impl Capacity {
     /// For a system of [`PROCESS_SLOTS`](crate::PROCESS_SLOTS) processes:
-    /// about 3 MiB, 2 MiB of it params storage.
+    /// about 4 MiB, 2 MiB of it params and 1 MiB pipe storage.
     pub const DEFAULT: Self = Self {
         objects: 1024,
         epochs: 4096,
@@ -57,6 +68,8 @@ impl Capacity {
         recvs: 1024,
         pins: 1024,
         params_kib: 2048,
+        pipes: 256,
+        pipe_kib: 1024,
     };
 }
 
@@ -83,6 +96,8 @@ pub struct Limits {
     pub in_flight_calls: u32,
     /// Pages granted through memory capabilities.
     pub frame_grant_pages: u32,
+    /// KiB of buffers of pipes it made, counted in whole blocks of 1 KiB.
+    pub pipe_kib: u32,
 }
 
 impl Limits {
@@ -98,6 +113,7 @@ impl Limits {
         endpoint_queue: ENDPOINT_QUEUE_MAX,
         in_flight_calls: OUTSTANDING_CALLS_MAX,
         frame_grant_pages: capos_abi::PROCESS_FRAME_GRANT_PAGE_LIMIT as u32,
+        pipe_kib: PIPE_KIB_MAX,
     };
 
     /// The ceilings narrowed by a profile.
@@ -120,6 +136,7 @@ impl Limits {
             endpoint_queue: ceiling.endpoint_queue.min(profile.endpoint_queue_limit),
             in_flight_calls: ceiling.in_flight_calls.min(profile.in_flight_call_limit),
             frame_grant_pages: narrow(ceiling.frame_grant_pages, profile.frame_grant_limit_pages),
+            pipe_kib: ceiling.pipe_kib,
         }
     }
 }

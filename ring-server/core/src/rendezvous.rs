@@ -31,6 +31,7 @@ use crate::dispatch::{Caller, Outcome, raise};
 use crate::endpoint::{Call, CallState, Recv, ResultBuffer};
 use crate::exception::Exception;
 use crate::ids::{Pid, ThreadRef};
+use crate::kernel::pipe::End;
 use crate::limits::CALL_SCRATCH_BYTES_MAX;
 use crate::machine::{AccessFault, Machine};
 use crate::objects::Object;
@@ -716,6 +717,9 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
+                Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
+                Object::PipeWrite(index) => self.drop_pipe_end(machine, index, End::Write),
                 _ => {}
             }
         }
@@ -826,6 +830,9 @@ impl<M: Machine> Server<M> {
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
+                Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),
+                Object::PipeWrite(index) => self.discard_pipe_end(index, End::Write),
                 _ => {}
             }
         }

@@ -19,6 +19,8 @@ const CAPACITY: Capacity = Capacity {
     recvs: 8,
     pins: 10,
     params_kib: 72,
+    pipes: 5,
+    pipe_kib: 24,
 };
 
 /// Most processes that act.
