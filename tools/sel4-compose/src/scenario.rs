@@ -65,6 +65,9 @@ pub struct Scenario {
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
