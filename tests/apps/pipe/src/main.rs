@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use capos::{
     CapabilityRef, ClientError, OwnedCapability, Pipe, PipeClient, ProcessSpawnerClient,
-    SpawnGrant, SpawnGrantMode, SpawnGrantSource,
+    RingClientError, SpawnGrant, SpawnGrantMode, SpawnGrantSource,
 };
 use capos::{CreatePipeResult, prelude::*};
 use raw_ring::PATIENCE_NS;
@@ -99,8 +99,18 @@ impl Echo {
                 let call = there.write(&mut *ring, piece);
                 writing = Some(call.map_err(|error| failed("write", &error))?);
             }
-            let read = back
-                .read_wait(&mut *ring, CHUNK_BYTES as u32, PATIENCE_NS)
+            let reading = back
+                .read(&mut *ring, CHUNK_BYTES as u32)
+                .map_err(|error| failed("read", &error))?;
+            // The wait also ends with the write.
+            let read = loop {
+                match ring.wait(reading, PATIENCE_NS) {
+                    Err(RingClientError::TargetStillPending) => {}
+                    other => break other.map_err(ClientError::Ring),
+                }
+            };
+            let read = read
+                .and_then(|read| back.finish_read(read))
                 .map_err(|error| failed("read", &error))?;
             that(!read.eof && !read.data.is_empty(), "an early end")?;
             received.extend_from_slice(&read.data);
