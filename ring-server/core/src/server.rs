@@ -33,6 +33,7 @@ use crate::dispatch::{Caller, Outcome};
 use crate::endpoint::{CallState, Endpoints};
 use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
+use crate::kernel::notification::Notifications;
 use crate::kernel::pipe::Pipes;
 use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
@@ -180,6 +181,7 @@ pub struct Server<M: Machine> {
     pub(crate) next_park: u64,
     pub(crate) handles: Handles,
     pub(crate) pipes: Pipes,
+    pub(crate) notifications: Notifications,
     next_pid: Pid,
 }
 
@@ -237,6 +239,7 @@ impl<M: Machine> Server<M> {
             next_park: 0,
             handles: spawn::handles(),
             pipes: Pipes::new(capacity),
+            notifications: Notifications::new(capacity),
             next_pid: Pid::FIRST,
         }
     }
@@ -253,8 +256,12 @@ impl<M: Machine> Server<M> {
     }
 
     /// Ends a session: calls to endpoints on its behalf are refused from now
-    /// on. Its handle stays taken until its last process ends.
+    /// on. Its handle stays taken until its last process ends. The system
+    /// session does not end.
     pub fn end_session(&mut self, id: SessionId) {
+        if id == Self::SYSTEM_SESSION {
+            return;
+        }
         if let Some(session) = self.sessions.get_mut(id.0) {
             session.ended = true;
         }
@@ -353,6 +360,7 @@ impl<M: Machine> Server<M> {
         };
         self.forget_exit_waits(pid);
         self.forget_pipe_waits(pid);
+        self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
@@ -370,6 +378,7 @@ impl<M: Machine> Server<M> {
     fn bequeath(&mut self, process: &Process<M::Ring>) {
         if let Some(parent) = process.parent {
             self.inherit_pipes(process.pid, parent);
+            self.inherit_notifications(process.pid, parent);
         }
     }
 
@@ -707,6 +716,7 @@ impl<M: Machine> Server<M> {
             && cells == 0
             && self.endpoints.is_empty()
             && self.pipes.table.iter().next().is_none()
+            && self.notifications.table.iter().next().is_none()
             && self.sessions.iter().count() == 1
     }
 
@@ -745,6 +755,7 @@ impl<M: Machine> Server<M> {
         write(&self.endpoints.recvs);
         write(&self.endpoints.pins);
         write(&self.pipes.table);
+        write(&self.notifications);
     }
 
     /// The memory map of a live process, to follow mappings made for it.
@@ -760,6 +771,7 @@ impl<M: Machine> Server<M> {
         self.endpoints.check();
         self.check_handles();
         self.pipes.check();
+        self.notifications.check();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -795,13 +807,18 @@ impl<M: Machine> Server<M> {
         let recvs = self.endpoints.recvs.iter();
         let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
         let sleeps = process.sleeps.iter().flatten().count();
-        let objects = self.exit_waits(pid) + self.pipes.waits(pid);
-        let waiting = sleeps + recvs + calls + objects;
+        let bits = self.notifications.waits_of(pid);
+        assert_eq!(process.notification_waits as usize, bits, "N2: count");
+        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + bits;
+        let waiting = sleeps + calls + objects;
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
+        assert_eq!(process.receives as usize, recvs, "Q1: receives");
         let parked = process.parks.iter().flatten().count();
         assert_eq!(process.ring.credits() as usize, parked, "R4: credits");
         let pipe_kib = self.pipes.charges(pid);
         assert_eq!(process.made.pipe_kib, pipe_kib, "W3: charge for pipes");
+        let notifications = self.notifications.charges(pid);
+        assert_eq!(process.made.notifications, notifications, "N2: charge");
         self.check_timers(slot, process);
     }
 

@@ -301,7 +301,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 6,
+            objects: 8,
             ..Capacity::DEFAULT
         },
         Capacity {
@@ -329,7 +329,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 6,
+            objects: 8,
             ..Capacity::DEFAULT
         },
     ] {

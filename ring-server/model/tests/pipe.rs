@@ -307,8 +307,7 @@ fn ends_cross_to_children_and_die_with_their_last_holder() {
     let mut system = System::new();
     let mut maker = parent(&mut system);
     let (reader, writer) = ends(&mut system, &mut maker, 1024);
-    let pass =
-        |name, cap, passing| Grant::held(name, maker.pid, CapId::from_raw(cap), passing);
+    let pass = |name, cap, passing| Grant::held(name, maker.pid, CapId::from_raw(cap), passing);
     let shared = [
         pass("in", reader, Passing::Raw),
         pass("out", writer, Passing::Move),
@@ -412,7 +411,11 @@ fn a_pipe_that_cannot_be_given_leaves_nothing() {
     let used = |system: &System, client: &Client| system.server.holds(client.pid).count();
     let cqe = create(&mut system, &mut client, 4096);
     let kind = exception(&system, &client, &cqe, RESULT);
-    assert_eq!(kind, ExceptionType::Overloaded, "more blocks than there are");
+    assert_eq!(
+        kind,
+        ExceptionType::Overloaded,
+        "more blocks than there are"
+    );
     let short = CapSqe {
         result_len: 55,
         ..with_result(call(8, SPAWNER, CREATE_PIPE))
@@ -486,10 +489,7 @@ fn bad_buffers_lose_no_byte() {
     };
     let params = write_params(b"lost");
     let cqe = request(&mut system, &mut client, (READ_AT, &params), entry);
-    assert_eq!(
-        cqe.unwrap().result,
-        CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED
-    );
+    assert_eq!(cqe.unwrap().result, CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED);
     let cqe = read(&mut system, &mut client, reader, 64);
     assert_eq!(got(&system, &client, cqe).0, b"precious");
     system.kill(client);

@@ -100,6 +100,10 @@ fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
         recvs: 0,
         pins: 0,
         params_kib: 0,
+        pipes: 0,
+        pipe_kib: 0,
+        notifications: 0,
+        notification_waits: 0,
     };
     let mut server = Server::with_capacity(&capacity, None);
     let spec = ProcessSpec::new(ring.clone(), AddressSpace::new());
