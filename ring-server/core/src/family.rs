@@ -75,6 +75,7 @@ impl<M: Machine> Server<M> {
     pub(crate) fn inherit(&mut self, gone: Pid, heir: Option<Pid>) {
         if let Some(heir) = heir {
             self.inherit_pipes(gone, heir);
+            self.inherit_notifications(gone, heir);
         }
     }
 

@@ -44,6 +44,7 @@ mod process;
 mod proofs;
 mod rendezvous;
 mod results;
+mod revocation;
 mod ring;
 mod server;
 mod session;

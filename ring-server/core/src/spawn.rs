@@ -30,6 +30,8 @@ use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source}
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
 use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 
+use sel4_capos_schema::method::CREATE_NOTIFICATION;
+
 use crate::cap_table::{CapId, HoldOrigin};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
 use crate::dispatch::{Caller, Outcome};
@@ -75,7 +77,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HandleRecord {
     state: State,
-    waiter: Option<Waiting>,
+    pub(crate) waiter: Option<Waiting>,
 }
 
 /// All handle records.
@@ -96,6 +98,7 @@ impl<M: Machine> Server<M> {
     ) -> Outcome {
         let spawned = match sqe.method_id {
             method::SPAWN => self.spawn(machine, caller, sqe),
+            CREATE_NOTIFICATION => self.create_notification(machine, caller, sqe),
             method::CREATE_PIPE => self.create_pipe(machine, caller, sqe),
             _ => Err(Exception::unimplemented().into()),
         };

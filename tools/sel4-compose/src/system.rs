@@ -223,6 +223,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         memory_mib: plan.memory_mib,
         processors: prefix.node_count(),
         icount: plan.icount,
+        clock: None,
         log_on_com1: false,
         debugger_port: None,
     };
@@ -271,6 +272,7 @@ pub fn prepare_bare(
         memory_mib: MEMORY_MIB,
         processors: prefix.node_count(),
         icount,
+        clock: None,
         log_on_com1: true,
         debugger_port: None,
     };
