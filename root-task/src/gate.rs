@@ -49,9 +49,11 @@ type Registers = [Word; FAST_MESSAGE_REGISTERS];
 
 /// Who speaks, as the badge says: a process slot and a thread's place in it.
 #[derive(Clone, Copy, Debug)]
-struct Speaker {
-    slot: usize,
-    index: usize,
+pub struct Speaker {
+    /// The process's slot.
+    pub slot: usize,
+    /// The thread's place.
+    pub index: usize,
 }
 
 /// How the next receive begins.
@@ -240,7 +242,7 @@ impl Gate {
 
     fn on_page_fault(&mut self, speaker: Speaker, words: &Registers) -> Next {
         let fault = with_ipc_buffer(|buffer| VmFault::read(words, buffer));
-        match self.world.repair(speaker.slot, &fault) {
+        match self.repair(speaker, &fault) {
             Ok(()) => Next::RETRY,
             Err(reason) => self.kill(speaker, &Crime::PageFault(fault, reason)),
         }

@@ -20,6 +20,7 @@ mod entropy;
 mod gate;
 mod log;
 mod message;
+mod paging;
 mod report;
 mod rtc;
 mod serial;

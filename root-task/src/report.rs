@@ -2,20 +2,18 @@
 
 use core::fmt;
 
-use capos_loader::Denied;
-use ring_server_core::Tid;
+use ring_server_core::{Denied, PageFault, Tid};
 use sel4::MessageInfo;
 use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
 
 use crate::client::Client;
-use crate::log;
-use crate::world::PageFault;
+use crate::paging::Unrepaired;
 
 /// What a process did.
 #[derive(Debug)]
 pub enum Crime {
     /// An access its address space does not allow, or no memory allows.
-    PageFault(VmFault, PageFault),
+    PageFault(VmFault, Unrepaired),
     /// A processor exception.
     Exception(UserException),
     /// A `syscall` instruction that was not rewritten.
@@ -78,30 +76,27 @@ impl fmt::Display for Crime {
     }
 }
 
-fn because(reason: &PageFault) -> &'static str {
+fn because(reason: &Unrepaired) -> &'static str {
     match reason {
-        PageFault::Denied(Denied::Unmapped) => "unmapped",
-        PageFault::Denied(Denied::Reserved) => "reserved",
-        PageFault::Denied(Denied::NotReadable) => "not-readable",
-        PageFault::Denied(Denied::NotWritable) => "not-writable",
-        PageFault::Denied(Denied::NotExecutable) => "not-executable",
-        PageFault::Disagreement => "mapped-already",
-        PageFault::NoMemory(_) => "no-memory",
+        Unrepaired::Fault(PageFault::Denied(Denied::Unmapped)) => "unmapped",
+        Unrepaired::Fault(PageFault::Denied(Denied::Reserved)) => "reserved",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotReadable)) => "not-readable",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotWritable)) => "not-writable",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotExecutable)) => "not-executable",
+        Unrepaired::Fault(PageFault::NoMemory) => "no-memory",
+        Unrepaired::Disagreement => "mapped-already",
     }
 }
 
 /// Writes the report of a killed process. The thread is named where it is not
 /// the one the process started with.
 pub fn fault(client: &Client, tid: Option<Tid>, crime: &Crime) {
-    if let Crime::PageFault(_, PageFault::NoMemory(shortage)) = crime {
-        log!("pid {}: {shortage}", client.pid.raw());
-    }
     let (pid, name, word) = (client.pid.raw(), &client.name, crime.word());
     match tid.filter(|&tid| tid != Tid::MAIN) {
-        None => log::line(format_args!(
+        None => crate::log::line(format_args!(
             "fault: pid={pid} program={name} type={word} {crime}"
         )),
-        Some(tid) => log::line(format_args!(
+        Some(tid) => crate::log::line(format_args!(
             "fault: pid={pid} program={name} type={word} {crime} thread={}",
             tid.raw()
         )),

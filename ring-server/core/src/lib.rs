@@ -18,7 +18,6 @@
 
 extern crate alloc;
 
-pub mod address_space;
 mod blocks;
 pub mod cap_table;
 pub mod capset;
@@ -34,6 +33,7 @@ mod ids;
 mod kernel;
 mod limits;
 mod machine;
+mod memory;
 mod objects;
 mod park;
 mod pool;
@@ -50,9 +50,11 @@ mod threads;
 mod transfer;
 mod waiting;
 
-pub use address_space::{Access, AddressSpace, MapError};
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
+};
+pub use capos_loader::{
+    Access, AddressMap, Backing, Denied, MapError, Protection, Region, RegionKind,
 };
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
@@ -63,9 +65,10 @@ pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
 pub use machine::{
-    AccessFault, ClockReading, Embryo, Machine, PrepareError, RingPage, RingWord, ThreadEntry,
-    ThreadRefused,
+    AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+    ThreadEntry, ThreadRefused,
 };
+pub use memory::PageFault;
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, ROOT_OBJECTS, Server,

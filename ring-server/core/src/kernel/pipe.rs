@@ -471,7 +471,7 @@ impl<M: Machine> Server<M> {
     fn resume_write(&mut self, machine: &mut M, index: u32, write: &Transfer) -> i32 {
         let (pid, params) = (write.call.thread.pid, (write.addr, write.len));
         let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_read(write.addr, write.len.into())) {
+        if !space.is_some_and(|space| space.is_readable(write.addr, write.len.into())) {
             return CAP_ERR_INVALID_PARAMS_BUFFER;
         }
         let accepted = self
