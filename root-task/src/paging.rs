@@ -48,8 +48,8 @@ impl Repeats {
     }
 
     /// Notes such a fault; false when it came too often in a row.
-    fn admit(&mut self, thread: usize, fault: &VmFault) -> bool {
-        let last = &mut self.0[thread % THREADS_MAX];
+    fn admit(&mut self, index: usize, fault: &VmFault) -> bool {
+        let last = &mut self.0[index % THREADS_MAX];
         if (last.address, last.ip) != (fault.addr, fault.ip) {
             *last = Repeat {
                 address: fault.addr,
@@ -62,8 +62,8 @@ impl Repeats {
     }
 
     /// Notes a fault that was repaired.
-    fn reset(&mut self, thread: usize) {
-        self.0[thread % THREADS_MAX].count = 0;
+    fn reset(&mut self, index: usize) {
+        self.0[index % THREADS_MAX].count = 0;
     }
 }
 
