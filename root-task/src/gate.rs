@@ -149,7 +149,7 @@ impl Gate {
         let (slot, tid) = split_badge(badge);
         match FaultKind::of(info) {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
-            Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
+            Ok(FaultKind::VmFault) => self.on_page_fault(slot, tid, words),
             Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
             Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
                 Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
@@ -231,9 +231,9 @@ impl Gate {
         self.end_with(pid, &Verdict::Exit(code));
     }
 
-    fn on_page_fault(&mut self, slot: usize, words: &Registers) -> Next {
+    fn on_page_fault(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
         let fault = with_ipc_buffer(|buffer| VmFault::read(words, buffer));
-        match self.world.repair(slot, &fault) {
+        match self.repair(slot, tid, &fault) {
             Ok(()) => Next::RETRY,
             Err(reason) => self.kill(slot, &Crime::PageFault(fault, reason)),
         }

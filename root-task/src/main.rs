@@ -21,6 +21,7 @@ mod entropy;
 mod gate;
 mod log;
 mod message;
+mod paging;
 mod program;
 mod report;
 mod serial;

@@ -18,7 +18,6 @@
 
 extern crate alloc;
 
-pub mod address_space;
 mod blocks;
 mod books;
 pub mod cap_table;
@@ -36,6 +35,7 @@ mod ids;
 mod kernel;
 mod limits;
 mod machine;
+mod memory;
 mod objects;
 mod park;
 mod pool;
@@ -49,10 +49,12 @@ mod session;
 mod spawn;
 mod transfer;
 
-pub use address_space::{Access, AddressSpace, MapError};
 pub use books::Books;
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
+};
+pub use capos_loader::{
+    Access, AddressMap, Backing, Denied, MapError, Protection, Region, RegionKind,
 };
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
@@ -63,7 +65,10 @@ pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, Embryo, Machine, PrepareError, RingPage, RingWord};
+pub use machine::{
+    AccessFault, Backed, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+};
+pub use memory::PageFault;
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,

@@ -512,7 +512,7 @@ impl<M: Machine> Server<M> {
         }
         // The wait may be older than the client's present memory map.
         let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_write(waiter.result.addr, len as u64)) {
+        if !space.is_some_and(|space| space.is_writable(waiter.result.addr, len as u64)) {
             return CAP_ERR_INVALID_RESULT_BUFFER;
         }
         machine

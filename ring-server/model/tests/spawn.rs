@@ -622,7 +622,7 @@ fn a_wait_is_written_only_where_the_client_still_has_memory() {
     assert!(family.handle_call(spawned.handle, WAIT, 64).is_none());
     let pid = family.parent.pid;
     let space = family.system.server.address_space_mut(pid).unwrap();
-    space.unmap(RESULT, 4096);
+    space.remove(RESULT, RESULT + 4096, |_| ()).unwrap();
     let before = family.system.peek(&family.parent, RESULT, 64);
     family.exit(&spawned.child, -7);
     assert_eq!(
