@@ -18,6 +18,7 @@ mod clock;
 mod end;
 mod entropy;
 mod gate;
+mod hardware;
 mod log;
 mod message;
 mod report;

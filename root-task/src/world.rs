@@ -126,11 +126,7 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let file = self
-            .package
-            .archive
-            .program(program)
-            .map_err(|_| PrepareError::NoSuchProgram)?;
+        let file = self.package.program(program)?;
         let plan = LoadPlan::parse(file).map_err(|error| {
             log!("{program} was refused: {error}");
             PrepareError::BadProgram

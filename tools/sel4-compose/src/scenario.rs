@@ -51,6 +51,11 @@ pub struct Scenario {
     /// task. All it prints on COM1 is log.
     #[serde(rename = "root-task")]
     pub root_task: Option<String>,
+    /// Instead of an application: a description of a system, relative to the
+    /// repository.
+    pub system: Option<String>,
+    /// Archive entry to damage after its digest was taken.
+    pub damage: Option<String>,
     /// Program of that package; the one with its name unless given.
     pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
@@ -138,10 +143,15 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
         path: path.into(),
         reason: error.to_string(),
     })?;
-    if scenario.app.is_empty() == scenario.root_task.is_none() {
+    let subjects = [
+        !scenario.app.is_empty(),
+        scenario.root_task.is_some(),
+        scenario.system.is_some(),
+    ];
+    if subjects.into_iter().filter(|&given| given).count() != 1 {
         return Err(ScenarioError::Parse {
             path: path.into(),
-            reason: "give either `app` or `root-task`".into(),
+            reason: "give one of `app`, `system` and `root-task`".into(),
         });
     }
     scenario.name = path
