@@ -17,6 +17,7 @@ use core::fmt;
 
 use capos_config::RESERVED_INIT_BINARY_NAME;
 use capos_config::manifest::KernelBootstrapManifest;
+use capos_loader::read_bootstrap_manifest;
 use ring_server_core::PrepareError;
 use sha2::{Digest, Sha256};
 
@@ -81,7 +82,7 @@ impl Package {
     /// [`ArchiveError`].
     pub fn open(mut archive: Archive) -> Result<(Self, KernelBootstrapManifest), ArchiveError> {
         let manifest = archive.get(MANIFEST)?;
-        let decoded = decode(manifest)?;
+        let decoded = read_bootstrap_manifest(manifest).map_err(ArchiveError::Manifest)?;
         let package = Self {
             archive,
             manifest,
@@ -202,22 +203,4 @@ fn parse_digest(digits: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
     }
     Some(digest)
-}
-
-/// Decodes and validates a manifest.
-fn decode(manifest: &[u8]) -> Result<KernelBootstrapManifest, ArchiveError> {
-    let words = aligned(manifest);
-    let manifest = KernelBootstrapManifest::from_capnp_bytes(capnp::Word::words_to_bytes(&words))
-        .map_err(ArchiveError::Manifest)?;
-    manifest
-        .validate_bootstrap_name_only()
-        .map_err(ArchiveError::Manifest)?;
-    Ok(manifest)
-}
-
-/// Archive entries are 4-aligned, Cap'n Proto words are 8-aligned.
-fn aligned(bytes: &[u8]) -> Vec<capnp::Word> {
-    let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
-    capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-    words
 }

@@ -76,6 +76,9 @@ pub struct Scenario {
     /// Texts the console must show, in this order.
     #[serde(default)]
     pub console: Vec<String>,
+    /// Texts the console must show, in any order.
+    #[serde(default)]
+    pub anywhere: Vec<String>,
     /// Texts the console must not show.
     #[serde(default)]
     pub forbidden: Vec<String>,
@@ -175,6 +178,8 @@ impl Scenario {
             ));
         }
         let missing = first_missing(&console, &self.console);
+        complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
+        let missing = self.anywhere.iter().filter(|text| !console.contains(*text));
         complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
         let missing = first_missing(&log, &self.log);
         complaints.extend(missing.map(|text| format!("the log lacks {text:?}")));
