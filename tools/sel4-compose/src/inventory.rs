@@ -369,12 +369,12 @@ impl RootTask {
         let loads: Vec<_> = loads
             .filter(|header| header.p_type(endian) == PT_LOAD)
             .collect();
-        let pages = loads
+        let mut pages = loads
             .iter()
             .map(|header| header.p_memsz(endian).div_ceil(PAGE_BYTES));
-        let (archive_pages, total) = (pages.clone().last().unwrap_or(0), pages.sum::<u64>());
+        let archive_pages = pages.next_back().unwrap_or(0);
         Ok(Self {
-            pages: total - archive_pages,
+            pages: pages.sum(),
             archive_pages,
             hardware: hardware(image).ok_or(InventoryError::NoHardware)?,
         })

@@ -241,12 +241,7 @@ pub fn compose(
         memory_mib: description.memory_mib,
     };
     assemble(places, prefix, contents, options).map_err(|error| match error {
-        SystemError::Budget(budget) => description
-            .refuse_memory(
-                budget.to_string(),
-                "raise `memoryMiB` under `[system]`, or start less",
-            )
-            .into(),
+        SystemError::Budget(budget) => description.refuse_budget(&budget).into(),
         other => other,
     })
 }

@@ -128,7 +128,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// `did you mean ...?` and what there is to choose from.
-pub fn choose<'a>(word: &str, known: &[&'a str], otherwise: &str) -> String {
+pub fn choose(word: &str, known: &[&str], otherwise: &str) -> String {
     match (nearest(word, known.iter().copied()), known) {
         (Some(meant), _) => format!("did you mean `{meant}`?"),
         (None, []) => otherwise.into(),

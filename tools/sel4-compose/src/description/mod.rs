@@ -27,6 +27,8 @@ use capos_config::manifest::{NamedBlobInfo, SystemManifest};
 pub use located::{Complaint, Refusal, Span};
 use tree::{Field, Node, Value};
 
+use crate::budget::BudgetError;
+
 /// Memory of a machine in MiB where nothing is said.
 pub const MEMORY_MIB: u32 = 512;
 
@@ -160,9 +162,10 @@ impl Description {
         Refusal::new(&self.path, &self.text, vec![complaint])
     }
 
-    /// A refusal of the machine's memory.
-    pub fn refuse_memory(&self, what: impl Into<String>, advice: impl Into<String>) -> Refusal {
-        self.refuse(&self.memory_span, what, advice)
+    /// A refusal of a machine that is too small.
+    pub fn refuse_budget(&self, error: &BudgetError) -> Refusal {
+        let advice = "raise `memoryMiB` under `[system]`, or start less";
+        self.refuse(&self.memory_span, error.to_string(), advice)
     }
 
     /// The manifest in the encoding that is booted.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Complaint, Description, Origin, ProgramFile, Refusal};
-use crate::{gate, image};
+use crate::{budget, gate, image};
 
 impl Description {
     /// Makes paths usable from here, finds programs that are only named, and
@@ -19,9 +19,30 @@ impl Description {
             complaints.extend(located.and_then(|()| check(program)).err());
         }
         if complaints.is_empty() {
-            return Ok(());
+            return self.fits();
         }
         Err(Refusal::new(&self.path, &self.text, complaints))
+    }
+
+    /// Whether the programs that are linked already fit the machine, as often
+    /// as they run.
+    fn fits(&self) -> Result<(), Refusal> {
+        let linked = self.programs.iter().filter_map(|program| {
+            let file = match &program.origin {
+                Origin::Path { path, .. } => std::fs::read(path).ok()?,
+                Origin::Embedded(file) => file.clone(),
+                Origin::Published | Origin::Named => return None,
+            };
+            Some((program.name.as_str(), file))
+        });
+        let linked: Vec<(&str, Vec<u8>)> = linked.collect();
+        let find = |name: &str| linked.iter().find(|(known, _)| *known == name);
+        let running = self.running().filter_map(find);
+        let running: Vec<(&str, &[u8])> = running
+            .map(|(name, file)| (*name, file.as_slice()))
+            .collect();
+        let fits = budget::check_programs(self.memory_mib, &running);
+        fits.map(drop).map_err(|error| self.refuse_budget(&error))
     }
 }
 
