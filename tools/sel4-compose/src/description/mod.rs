@@ -387,6 +387,6 @@ fn complaint_of(manifest: &Node, error: &capos_config::Error) -> Complaint {
         }
         Error::Capnp(message) => ("$", message.clone()),
     };
-    let advice = format!("capOS refuses a manifest with this at {path}");
+    let advice = format!("change it: capOS refuses a manifest with this at {path}");
     Complaint::new(&manifest.at(path).span, what, advice)
 }

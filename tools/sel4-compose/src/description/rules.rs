@@ -10,10 +10,10 @@ use capos_config::ring::MAX_TRANSFER_DESCRIPTORS;
 use capos_config::{ENDPOINT_INTERFACE_ID, KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 use ring_server_core::PROCESS_SLOTS;
 
-use super::located::{Complaint, choose, listed, nearest};
+use super::located::{Complaint, choose, listed};
 use super::lower::{INIT, INIT_CAPS};
 use super::tree::Node;
-use super::{interfaces, sources};
+use super::{interfaces, shape, sources};
 
 /// Programs of one manifest (capos-config, `MAX_LAUNCHER_LIST_BINARY_COUNT`).
 const PROGRAMS_MAX: usize = 64;
@@ -298,12 +298,8 @@ impl<'a> Checker<'a> {
         let name = node.as_text().unwrap_or_default();
         let served = sources::served();
         let Some(source) = sources::find(name) else {
-            let known: Vec<&str> = sources::SOURCES.iter().map(|s| s.name.as_str()).collect();
-            let advice = match nearest(name, known) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("this system serves {}", listed(&served)),
-            };
-            self.complain(node, format!("there is no kernel source `{name}`"), advice);
+            let complaint = shape::unknown_source(&node.span, name);
+            self.complaints.push(complaint);
             return;
         };
         if sources::is_for_measuring(source.source) {

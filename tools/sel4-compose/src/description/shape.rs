@@ -2,6 +2,7 @@
 //! breaks it is refused. `docs/system.md` prints its tables from here.
 
 use super::located::{Complaint, Span, choose, listed, nearest};
+use super::sources;
 use super::tree::{Field, Node, Value};
 
 /// A table with known keys.
@@ -49,6 +50,8 @@ pub enum Kind {
     Either(&'static [Kind]),
     /// An interface: its name, its number, or the number as `0x` text.
     Interface,
+    /// The name of a kernel source.
+    Source,
 }
 
 const fn required(name: &'static str, kind: Kind, meaning: &'static str) -> Key {
@@ -495,10 +498,10 @@ static SEED_ACCOUNT: Shape = Shape {
         optional("serviceBinary", Kind::Text, "program of a service account"),
         optional(
             "directCaps",
-            Kind::List(&Kind::Text),
+            Kind::List(&Kind::Source),
             "kernel sources it gets",
         ),
-        optional("caps", Kind::List(&Kind::Text), "the same"),
+        optional("caps", Kind::List(&Kind::Source), "the same"),
     ],
 };
 
@@ -670,7 +673,7 @@ pub static EXTENSION_POINTS: Shape = Shape {
         optional("maxAdditionalServices", U32, "how many"),
         optional(
             "allowedServiceCaps",
-            Kind::List(&Kind::Text),
+            Kind::List(&Kind::Source),
             "kernel sources they may have",
         ),
         optional("minOverlayEpoch", U64, "oldest overlay accepted"),
@@ -712,6 +715,16 @@ pub fn check(node: &Node, shape: &'static Shape, complaints: &mut Vec<Complaint>
             complaints.push(Complaint::new(&opening(node), what, advice));
         }
     }
+}
+
+/// A complaint about a kernel source that capOS does not have.
+pub fn unknown_source(span: &Span, name: &str) -> Complaint {
+    let known = sources::SOURCES.iter().map(|source| source.name.as_str());
+    let advice = match nearest(name, known) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("this system serves {}", listed(&sources::served())),
+    };
+    Complaint::new(span, format!("there is no kernel source `{name}`"), advice)
 }
 
 /// The start of a node, for what is missing in it.
@@ -775,6 +788,11 @@ fn check_value(node: &Node, name: &str, kind: &'static Kind, complaints: &mut Ve
             Some(kind) => check_value(node, name, kind, complaints),
             None => complaints.push(wrong(&expected(kind))),
         },
+        (Kind::Source, Value::Text(text)) => {
+            if sources::find(text).is_none() {
+                complaints.push(unknown_source(&node.span, text));
+            }
+        }
         (Kind::Interface, Value::Text(_) | Value::Uint(_)) => {}
         _ => complaints.push(wrong(&expected(kind))),
     }
@@ -797,8 +815,9 @@ fn fits(kind: &Kind, value: &Value) -> bool {
 pub fn expected(kind: &Kind) -> String {
     match kind {
         Kind::Bool => "true or false".into(),
-        Kind::Uint(_) => "a number".into(),
+        Kind::Uint(_) => "a whole number".into(),
         Kind::Text => "a text".into(),
+        Kind::Source => "the name of a kernel source".into(),
         Kind::Bytes => "a text (`hex:` and digits for bytes)".into(),
         Kind::Choice(choices) => format!("one of {}", listed(choices)),
         Kind::List(_) => "a list".into(),
