@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, Trigger};
 use capos_config::ResourceProfile;
-use capos_config::manifest::KernelBootstrapManifest;
+use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
     CAPSET_PAGE_BYTES, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
@@ -17,6 +17,7 @@ use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package};
+use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
@@ -115,10 +116,18 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
+        books: None,
     };
     gate.world.note_idle()?;
+    gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
     Ok(gate)
+}
+
+/// Whether the manifest asks for everything in the log.
+fn is_debugged(manifest: &KernelBootstrapManifest) -> bool {
+    let params = manifest.kernel_params.as_ref();
+    params.is_some_and(|params| params.log_level == LogLevel::Debug)
 }
 
 /// Bytes for people.

@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod archive;
+mod books;
 mod boot;
 mod client;
 mod clock;
@@ -21,6 +22,8 @@ mod gate;
 mod hardware;
 mod log;
 mod message;
+mod paging;
+mod program;
 mod report;
 mod serial;
 mod window;

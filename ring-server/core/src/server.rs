@@ -23,8 +23,8 @@ use capos_config::ring::{
     CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
+use capos_loader::AddressMap;
 
-use crate::address_space::AddressSpace;
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 use crate::deadline::Deadlines;
@@ -71,7 +71,7 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct ProcessSpec<'a, R> {
     ring: R,
-    space: AddressSpace,
+    space: AddressMap,
     limits: Limits,
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
@@ -80,7 +80,7 @@ pub struct ProcessSpec<'a, R> {
 impl<'a, R> ProcessSpec<'a, R> {
     /// A process whose ring page is `ring` (already initialised with the ABI's
     /// header) and whose memory is `space`; ceilings as limits, no grants.
-    pub const fn new(ring: R, space: AddressSpace) -> Self {
+    pub const fn new(ring: R, space: AddressMap) -> Self {
         Self {
             ring,
             space,
@@ -348,6 +348,7 @@ impl<M: Machine> Server<M> {
         };
         self.forget_exit_waits(pid);
         self.cancel_process(machine, pid);
+        self.bequeath(pid, process.sponsor);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
@@ -731,7 +732,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// The memory map of a live process, to follow mappings made for it.
-    pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressSpace> {
+    pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressMap> {
         self.process_mut(pid).map(|process| &mut process.space)
     }
 
@@ -742,6 +743,7 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_families();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {

@@ -293,7 +293,8 @@ impl<M: Machine> Server<M> {
         let result_caps = 2 + grants.iter().filter(made_for_child).count();
         self.check_room(caller, sqe, result_caps)?;
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
-        let (session, limits) = (parent.session, parent.limits);
+        let (session, limits) = (parent.session, parent.limits.for_child());
+        self.check_family(caller.thread.pid)?;
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
@@ -307,6 +308,7 @@ impl<M: Machine> Server<M> {
                 return Err(create_refused(&error).into());
             }
         };
+        self.sponsor(child, caller.thread.pid);
         if let Err(error) = machine.launch(child, &capset) {
             self.destroy_process(machine, child);
             return Err(prepare_refused(error).into());
@@ -510,7 +512,7 @@ impl<M: Machine> Server<M> {
         }
         // The wait may be older than the client's present memory map.
         let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_write(waiter.result.addr, len as u64)) {
+        if !space.is_some_and(|space| space.is_writable(waiter.result.addr, len as u64)) {
             return CAP_ERR_INVALID_RESULT_BUFFER;
         }
         machine

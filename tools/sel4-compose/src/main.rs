@@ -93,6 +93,10 @@ enum Verb {
     Test {
         /// Scenarios to run, and nothing else.
         scenarios: Vec<String>,
+        /// Kernel capabilities their applications get as well: how a scenario
+        /// that runs on demand is told a number.
+        #[arg(long, default_value = "", requires = "scenarios")]
+        caps: String,
     },
     /// Run one application as the only program of a system.
     App(AppOptions),
@@ -197,7 +201,7 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Inspect { system, json } => inspect(options, system, *json),
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
-        Verb::Test { scenarios } => test(options, scenarios),
+        Verb::Test { scenarios, caps } => test(options, scenarios, caps),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
@@ -290,10 +294,13 @@ fn lint(options: &Options) -> Result<u8, Failure> {
     Ok(conclude(host::lint(&places, &prefix)?))
 }
 
-fn test(options: &Options, names: &[String]) -> Result<u8, Failure> {
+fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
     let places = Places::find()?;
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
-    let scenarios = prove::select(all, names).map_err(Failure::Selection)?;
+    let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
+    for scenario in &mut scenarios {
+        scenario.caps = format!("{} {caps}", scenario.caps);
+    }
     let installed = options.prefix.is_some();
     let mut tally = Tally::default();
     let prefix = open_prefix(options, &places)?;
@@ -369,6 +376,7 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         programs: app.with.split_whitespace().map(str::to_owned).collect(),
         grants,
         memory_mib: options.memory.unwrap_or(system::MEMORY_MIB),
+        debug: false,
         options: composing(options),
     };
     let prefix = open_prefix(options, &places)?;

@@ -201,6 +201,7 @@ fn plan_of(root: &Path, scenario: &Scenario, options: Options) -> Result<Plan, S
         programs: scenario.programs.iter().map(locate).collect(),
         grants: image::parse_grants(&scenario.caps).map_err(|error| error.to_string())?,
         memory_mib: system::MEMORY_MIB,
+        debug: scenario.debug,
         options,
     })
 }
@@ -250,7 +251,8 @@ fn print(scenario: &Scenario, proof: &Proof) {
     }
 }
 
-/// Those of `scenarios` that `names` asks for; all if it asks for none.
+/// Those of `scenarios` that `names` asks for; all but those that want to be
+/// asked for if it asks for none.
 ///
 /// # Errors
 /// The first name there is no scenario for.
@@ -263,6 +265,9 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
             all.join(", ")
         ));
     }
-    let wanted = |scenario: &Scenario| names.is_empty() || names.contains(&scenario.name);
+    let wanted = |scenario: &Scenario| match names {
+        [] => !scenario.on_demand,
+        names => names.contains(&scenario.name),
+    };
     Ok(scenarios.into_iter().filter(wanted).collect())
 }

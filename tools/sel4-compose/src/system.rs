@@ -86,6 +86,8 @@ pub struct Plan {
     pub grants: Vec<Grant>,
     /// Memory of the machine in MiB.
     pub memory_mib: u32,
+    /// Have the root task log more, see [`image::manifest`].
+    pub debug: bool,
     /// How.
     pub options: Options,
 }
@@ -202,7 +204,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     }
     let names: Vec<&str> = programs.iter().map(|app| app.name.as_str()).collect();
     let contents = Contents {
-        manifest: image::manifest(names[0], &names, &plan.grants)?,
+        manifest: image::manifest(names[0], &names, &plan.grants, plan.debug)?,
         running: names.iter().map(|&name| name.to_owned()).collect(),
         init: None,
         programs,
