@@ -134,7 +134,7 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let program = self.programs.find(&self.package.archive, program)?;
+        let program = self.programs.find(&mut self.package, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
         let space = AddressMap::for_program(&program.plan, true);
         self.prepared = Some(Prepared {
