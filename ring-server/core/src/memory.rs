@@ -26,10 +26,9 @@
 //!   record exactly while it has memory or a park space.
 //! - **M7** What a process is charged for mappings is what it maps.
 
-use capnp::Word;
 use capos_config::SHARED_PARK_SPACE_INTERFACE_ID;
 use capos_config::ring::PARK_INTERRUPTED;
-use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER, CapSqe};
+use capos_config::ring::{CAP_ERR_INVALID_RESULT_BUFFER, CapSqe};
 use capos_loader::layout::{PAGE_BYTES, PAGE_MASK, page_floor};
 use capos_loader::{
     Access, AddressMap, Backing, Denied, Footprint, MapError, Protection, RegionKind,
@@ -395,24 +394,8 @@ impl<M: Machine> Server<M> {
         })
     }
 
-    /// Copies the params of a submission into the server's own storage.
-    pub(crate) fn fetch_params(
-        &mut self,
-        machine: &mut M,
-        caller: Caller,
-        sqe: &CapSqe,
-    ) -> Result<&[u8], Refusal> {
-        let fault = Refusal::Transport(CAP_ERR_INVALID_PARAMS_BUFFER);
-        let params = Word::words_to_bytes_mut(&mut self.params);
-        let out = params.get_mut(..sqe.len as usize).ok_or(fault)?;
-        machine
-            .read(caller.thread.pid, sqe.addr, out)
-            .map_err(|_| fault)?;
-        Ok(out)
-    }
-
     /// Completes a submission with a result that was checked to fit.
-    pub(crate) fn answer(
+    pub(crate) fn answer_checked(
         &mut self,
         machine: &mut M,
         caller: Caller,

@@ -7,10 +7,7 @@ use capnp::traits::HasStructSize;
 use capos_config::capos_capnp::frame_allocator::{
     alloc_contiguous_params, alloc_contiguous_results,
 };
-use capos_config::ring::{
-    CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_RESULT_BUFFER, CAP_TRANSFER_RESULT_SIZE, CapCqe,
-    CapSqe,
-};
+use capos_config::ring::{CapCqe, CapSqe};
 
 use super::{Refusal, malformed, message};
 use crate::cap_table::{Hold, HoldOrigin};
@@ -21,9 +18,9 @@ use crate::limits::OBJECT_PAGES_MAX;
 use crate::machine::Machine;
 use crate::memory::invalid;
 use crate::objects::Object;
-use crate::ring::completion;
+use crate::results::ResultCaps;
 use crate::server::Server;
-use crate::spawn::{ResultCaps, create_refused};
+use crate::spawn::create_refused;
 
 const ALLOC_FRAME: u16 = 0;
 const ALLOC_CONTIGUOUS: u16 = 1;
@@ -95,19 +92,13 @@ impl<M: Machine> Server<M> {
     fn check_allocation(&self, caller: Caller, sqe: &CapSqe, pages: u32) -> Result<(), Refusal> {
         let process = self.process(caller.thread.pid);
         let process = process.ok_or(invalid("no process"))?;
-        if process.caps.preflight(1).is_err() {
-            return Err(Exception::overloaded("capability slots exhausted").into());
-        }
         if process.caps.preflight_pages(pages).is_err() {
             return Err(Exception::overloaded("frame grant quota exhausted").into());
         }
         if pages > OBJECT_PAGES_MAX {
             return Err(Exception::overloaded("no contiguous run of that length").into());
         }
-        if (sqe.result_len as usize) < RESULT_BYTES + CAP_TRANSFER_RESULT_SIZE {
-            return Err(Exception::overloaded("result buffer too small").into());
-        }
-        Ok(())
+        self.check_result_room(caller, sqe, RESULT_BYTES, 1)
     }
 
     fn write_allocated(
@@ -117,23 +108,9 @@ impl<M: Machine> Server<M> {
         sqe: &CapSqe,
         given: &ResultCaps,
     ) -> Result<CapCqe, Refusal> {
-        let pid = caller.thread.pid;
         let mut result = [0; RESULT_BYTES];
-        let written = emit_index(&mut result).ok().and_then(|len| {
-            machine.write(pid, sqe.result_addr, &result[..len]).ok()?;
-            let records = sqe.result_addr + len as u64;
-            machine.write(pid, records, given.bytes()).ok()?;
-            Some(len)
-        });
-        let Some(len) = written else {
-            self.take_results_back(pid, given);
-            return Err(Refusal::Transport(CAP_ERR_INVALID_RESULT_BUFFER));
-        };
-        Ok(CapCqe {
-            flags: CAP_CQE_TRANSFER_RESULT_CAPS,
-            cap_count: 1,
-            ..completion(sqe.user_data, len as i32)
-        })
+        let len = emit_index(&mut result).unwrap_or(RESULT_BYTES);
+        self.write_results(machine, caller, sqe, &result[..len], given)
     }
 }
 

@@ -80,7 +80,7 @@ impl<M: Machine> Server<M> {
             .ok()
             .filter(|&len| len <= sqe.result_len as usize)
             .ok_or(Exception::overloaded("result buffer too small"))?;
-        Ok(self.answer(machine, caller, sqe, &result[..len]))
+        Ok(self.answer_checked(machine, caller, sqe, &result[..len]))
     }
 
     fn map_object(

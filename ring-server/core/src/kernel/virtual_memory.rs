@@ -195,7 +195,7 @@ impl<M: Machine> Server<M> {
         let mut result = [0; ADDRESS_RESULT_BYTES];
         let len = emit_address(&mut result, address)
             .map_err(|NoRoom| Exception::overloaded("result buffer too small"))?;
-        Ok(self.answer(machine, caller, sqe, &result[..len]))
+        Ok(self.answer_checked(machine, caller, sqe, &result[..len]))
     }
 }
 
