@@ -23,7 +23,7 @@ use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
 use crate::serial::{COM1, COM3, Uart};
 use crate::world::World;
-use crate::{end, hardware, log};
+use crate::{end, hardware, log, rtc};
 
 const _: () = assert!(CAPSET_PAGE_BYTES == PAGE_BYTES as usize);
 
@@ -106,6 +106,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     log!("memory {}", Megabytes(broker.usage().free_bytes));
     let mut clock = open_clock(&mut broker)?;
     log!("clock {} kHz", clock.tsc_khz());
+    let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
     let timer = open_timer(&mut broker, &mut clock)?;
@@ -119,6 +120,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         timer,
         books: None,
     };
+    gate.world.set_clock_reading(reading);
     gate.world.note_idle()?;
     gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
@@ -149,7 +151,7 @@ fn extend_heap(broker: &mut Broker) -> Result<(), BootError> {
     const RUN_BITS: u8 = 8;
     const RUN_BYTES: usize = (PAGE_BYTES as usize) << RUN_BITS;
     /// What the server takes before there are processes.
-    const SERVER_BYTES: usize = 4 * 1024 * 1024;
+    const SERVER_BYTES: usize = 6 * 1024 * 1024;
     for _ in 0..(PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES).div_ceil(RUN_BYTES) {
         let run = broker.allocate_frame_run(RUN_BITS)?;
         let window = broker.window_address(run).ok_or(BrokerError::BadFrame)?;

@@ -25,6 +25,7 @@ mod message;
 mod paging;
 mod program;
 mod report;
+mod rtc;
 mod serial;
 mod window;
 mod world;

@@ -433,10 +433,18 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         Object::Console | Object::Timer | Object::BootPackage | Object::EndpointClient(_) => {
             TransferMode::Copy
         }
+        Object::WallClock | Object::Notification(_) => TransferMode::Copy,
+        // An end is a linear resource; only a raw spawn grant shares it, as
+        // `fork` shares a descriptor.
+        Object::PipeRead(_) | Object::PipeWrite(_) => TransferMode::Move,
         Object::ParkSpace
+        | Object::EntropySource
         | Object::ProcessSpawner
         | Object::ProcessHandle(_)
         | Object::CapabilityManager(_)
+        | Object::ThreadControl
+        | Object::ThreadSpawner
+        | Object::ThreadHandle(_)
         | Object::EndpointOwner(_) => TransferMode::NonTransferable,
     }
 }

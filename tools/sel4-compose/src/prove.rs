@@ -93,7 +93,8 @@ impl<'a> Prover<'a> {
         if let Some(package) = &scenario.root_task {
             return self.prove_bare(scenario, package);
         }
-        let system = self.prepare(scenario)?;
+        let mut system = self.prepare(scenario)?;
+        system.machine.clock = scenario.clock.clone();
         let symbols = SymbolTables::of(&system.programs);
         let mut faults = Vec::new();
         let timeout = Duration::from_secs(scenario.timeout);

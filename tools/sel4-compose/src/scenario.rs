@@ -76,6 +76,9 @@ pub struct Scenario {
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,

@@ -337,6 +337,7 @@ fn assemble(
         memory_mib: contents.memory_mib,
         processors: prefix.node_count(),
         icount: options.icount,
+        clock: None,
         log_on_com1: false,
         debugger_port: None,
     };
@@ -384,6 +385,7 @@ pub fn prepare_bare(
         memory_mib: MEMORY_MIB,
         processors: prefix.node_count(),
         icount,
+        clock: None,
         log_on_com1: true,
         debugger_port: None,
     };
