@@ -464,7 +464,7 @@ fn a_described_system_is_checked_without_building() {
     let shown = text(&checked.stdout);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
     assert!(
-        shown.contains("ok: 1 programs, sample first, 2 services, 5 capabilities"),
+        shown.contains("ok: sample starts first; programs 1, services 2, capabilities 5"),
         "{shown}"
     );
 }

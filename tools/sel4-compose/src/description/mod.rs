@@ -186,7 +186,7 @@ impl Description {
         let caps = self.plan.services.iter().map(|service| service.caps.len());
         let caps = caps.sum::<usize>() + init.caps.len();
         format!(
-            "ok: {programs} programs, {} first, {services} services, {caps} capabilities",
+            "ok: {} starts first; programs {programs}, services {services}, capabilities {caps}",
             init.binary
         )
     }
