@@ -594,6 +594,42 @@ fn a_delegated_facet_keeps_its_badge_at_spawn() {
     assert_eq!(badges.next(), Some(5));
 }
 
+/// What a spawn gives its parent is the parent's to label, once.
+#[test]
+fn the_facet_of_a_childs_own_endpoint_is_labelled_by_its_parent() {
+    let mut family = Family::new();
+    let server = family.spawn(&[kernel("endpoint", Wire::Endpoint)]);
+    let id = capos_config::ENDPOINT_INTERFACE_ID;
+    let given = server.facets[0].0;
+    let client = family.spawn(&[
+        kernel("spawner", Wire::ProcessSpawner),
+        Request {
+            badge: 6,
+            ..held("up", CapGrantMode::ClientEndpoint, given, 0xfeed)
+        },
+    ]);
+    let holds = family.system.server.holds(client.child.pid);
+    let labels: Vec<_> = holds
+        .map(|(_, hold)| (hold.interface_id, hold.badge))
+        .collect();
+    assert!(labels.contains(&(0xfeed, 6)), "{labels:?}");
+    let up = client.child.cap("up");
+    let mut lower = Family {
+        system: family.system,
+        parent: client.child,
+        next: 1,
+    };
+    for (badge, interface_id) in [(7, 0xfeed), (6, id)] {
+        let again = Request {
+            badge,
+            ..held("up", CapGrantMode::ClientEndpoint, up, interface_id)
+        };
+        let (kind, message) = lower.refusal("prog", &[again]);
+        assert_eq!(kind, ExceptionType::Failed);
+        assert_eq!(message, "a delegated facet cannot be relabelled");
+    }
+}
+
 #[test]
 fn every_endpoint_made_for_a_child_is_counted_before_anything_is_made() {
     for source in [Wire::Endpoint, Wire::ChatEndpoint] {
