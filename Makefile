@@ -10,10 +10,15 @@ KERNEL      ?= release
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
-MEMORY      ?= 512
+MEMORY      ?=
+SYSTEM      ?= system.toml
+IMAGE       ?= build/image
+JSON        ?=
 LOG         ?=
 PROOF       ?=
 SECONDS     ?= 10
+CYCLES      ?= 2000
+SEED        ?= 1
 FUZZER      ?=
 MUTANT      ?=
 
@@ -25,18 +30,24 @@ export DOCS_RS = 1
 compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet) \
 	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
-	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
+	$(if $(MEMORY),--memory "$(MEMORY)") $(if $(ICOUNT),--icount) $(if $(LOG),--log)
 evidence = cargo run --quiet --package evidence --
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test simulate app gdb inspect clean packages rust \
-	reference fuzz-smoke mutants coverage
+.PHONY: help setup check test simulate system image inspect app gdb sites clean \
+	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make simulate    boot the default system in QEMU and show what it prints'
+	@echo 'make simulate    boot a system in QEMU and show what it prints'
+	@echo '                   SYSTEM=...   its description (system.toml)'
+	@echo 'make system      check the description SYSTEM, build nothing'
+	@echo 'make image       build its image'
+	@echo '                   IMAGE=...    directory it goes to (build/image)'
+	@echo 'make inspect     who holds which capability, memory and hardware of SYSTEM'
+	@echo '                   SYSTEM=...   may be a built image as well;  JSON=1'
 	@echo 'make app         run one application as the only program'
 	@echo '                   APP=...      ELF file or Cargo package directory'
 	@echo '                   CAPS="..."   its kernel capabilities, name or name=source (console)'
@@ -45,6 +56,8 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo 'make soak        start and end programs without end, then compare the books'
+	@echo '                   CYCLES=2000  how many;  SEED=1 another order of things'
 	@echo 'make check       format and lints only'
 	@echo 'make fuzz-smoke  each fuzzer for a bounded time (needs a nightly toolchain)'
 	@echo '                   SECONDS=10   per fuzzer;  FUZZER="..." only these'
@@ -53,13 +66,13 @@ help:
 	@echo 'make coverage    line coverage of the core'
 	@echo 'make reference   write docs/reference/abi.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
-	@echo 'make inspect     show the system call sites of the ELF file APP'
+	@echo 'make sites       show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
 	@echo
 	@echo 'TIMEOUT=60       seconds before a guest is stopped'
 	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
 	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
-	@echo 'MEMORY=512       memory of the machine in MiB'
+	@echo 'MEMORY=...       memory of the machine in MiB (what the system says, or 512)'
 	@echo 'ICOUNT=1         count time in instructions (repeatable)'
 	@echo 'LOG=1            show the log of the root task as well'
 
@@ -67,13 +80,22 @@ setup: packages rust
 	@$(compose) setup
 
 check: packages rust
-	@$(compose) check
+	@$(compose) lint
 
 test: packages rust
 	@$(compose) test $(PROOF)
 
+soak: packages rust
+	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
+
 simulate: packages rust
-	@$(compose) simulate --timeout "$(TIMEOUT)"
+	@$(compose) run "$(SYSTEM)" --timeout "$(TIMEOUT)"
+
+system: packages rust
+	@$(compose) check "$(SYSTEM)"
+
+image: packages rust
+	@$(compose) build "$(SYSTEM)" --output "$(IMAGE)"
 
 app: packages rust
 	@$(if $(APP),,echo 'make app needs APP=, an ELF file or a Cargo package directory' >&2; exit 2)
@@ -95,8 +117,11 @@ coverage: packages rust
 reference: rust
 	@$(evidence) reference
 
-inspect: rust
-	@$(compose) inspect "$(APP)"
+inspect: packages rust
+	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)
+
+sites: rust
+	@$(compose) sites "$(APP)"
 
 clean:
 	rm -rf build target tests/apps/target

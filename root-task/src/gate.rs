@@ -16,6 +16,7 @@ use sel4::{
     with_ipc_buffer_mut,
 };
 
+use crate::books::Comparison;
 use crate::client::{Saved, Thread, backed_page, split_badge};
 use crate::end::{self, Verdict};
 use crate::log;
@@ -50,9 +51,9 @@ type Registers = [Word; FAST_MESSAGE_REGISTERS];
 /// Who speaks, as the badge says: a process slot and a thread's place in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Speaker {
-    /// The process's slot.
+    /// Slot of its process.
     pub slot: usize,
-    /// The thread's place.
+    /// Its place in the process.
     pub index: usize,
 }
 
@@ -88,6 +89,9 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
+    /// What is in use whenever only the first process is left, on systems that
+    /// are being debugged.
+    pub books: Option<Comparison>,
 }
 
 impl Gate {
@@ -105,6 +109,16 @@ impl Gate {
             } else {
                 self.on_fault(info, badge, &words)
             };
+            if self.world.take_alone_again() {
+                self.read_books();
+            }
+        }
+    }
+
+    #[cold]
+    fn read_books(&mut self) {
+        if let Some(books) = &mut self.books {
+            books.read(&mut self.world.broker, &self.server);
         }
     }
 
@@ -320,6 +334,9 @@ impl Gate {
     /// The end of the first process is the end of the machine.
     fn end_with(&mut self, pid: Pid, verdict: &Verdict) {
         if self.world.is_first(pid) {
+            if let Some(books) = &self.books {
+                books.report();
+            }
             self.world.audit();
             end::halt(verdict);
         }

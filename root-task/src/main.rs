@@ -12,15 +12,18 @@
 extern crate alloc;
 
 mod archive;
+mod books;
 mod boot;
 mod client;
 mod clock;
 mod end;
 mod entropy;
 mod gate;
+mod hardware;
 mod log;
 mod message;
 mod paging;
+mod program;
 mod report;
 mod rtc;
 mod serial;

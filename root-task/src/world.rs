@@ -5,11 +5,11 @@
 //! sees a capability.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::rc::Rc;
 
 use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::layout::{PAGE_BYTES, page_floor};
-use capos_loader::{AddressMap, LoadPlan, Protection};
+use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
     Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
@@ -17,11 +17,12 @@ use ring_server_core::{
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, Thread, backed_page, new_page, rights};
+use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::entropy;
 use crate::log;
 use crate::message;
+use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
 
@@ -35,6 +36,7 @@ pub struct World {
     pub console: Uart,
     /// Programs and manifest.
     package: Package,
+    programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
     /// The process whose end is the system's.
@@ -44,14 +46,14 @@ pub struct World {
     reading: Option<ClockReading>,
     /// What was in use before the first process.
     idle: Option<Usage>,
+    /// Set when a process ended and only the first one is left.
+    alone_again: bool,
     clients: [Option<Box<Client>>; PROCESS_SLOTS],
 }
 
 /// A process under construction.
 struct Prepared {
-    name: String,
-    file: &'static [u8],
-    plan: LoadPlan,
+    program: Rc<Program>,
     space: SpaceId,
 }
 
@@ -69,11 +71,13 @@ impl World {
             clock,
             console,
             package,
+            programs: Programs::new(),
             endpoint,
             first: None,
             prepared: None,
             reading: None,
             idle: None,
+            alone_again: false,
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
@@ -86,6 +90,13 @@ impl World {
     /// Whether the system ends with this process.
     pub fn is_first(&self, pid: Pid) -> bool {
         self.first == Some(pid)
+    }
+
+    /// Whether a process ended, since this was last asked, and left the first
+    /// one alone.
+    #[inline]
+    pub fn take_alone_again(&mut self) -> bool {
+        core::mem::take(&mut self.alone_again)
     }
 
     /// Sets what the clock said, and when.
@@ -123,21 +134,11 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let file = self
-            .package
-            .archive
-            .program(program)
-            .map_err(|_| PrepareError::NoSuchProgram)?;
-        let plan = LoadPlan::parse(file).map_err(|error| {
-            log!("{program} was refused: {error}");
-            PrepareError::BadProgram
-        })?;
+        let program = self.programs.find(&mut self.package, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
-        let space = AddressMap::for_program(&plan, true);
+        let space = AddressMap::for_program(&program.plan, true);
         self.prepared = Some(Prepared {
-            name: String::from(program),
-            file,
-            plan,
+            program,
             space: nursery.space,
         });
         Ok(Embryo {
@@ -148,11 +149,11 @@ impl World {
 
     fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
-        let program = Program {
+        let program = client::Program {
             pid,
-            name: &prepared.name,
-            file: prepared.file,
-            plan: &prepared.plan,
+            name: &prepared.program.name,
+            file: prepared.program.file,
+            plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
         let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
@@ -352,7 +353,7 @@ impl Machine for World {
             return;
         };
         if let Err(error) = message::preserve(|| self.broker.destroy_space(prepared.space)) {
-            log!("{} leaves something behind: {error}", prepared.name);
+            log!("{} leaves something behind: {error}", prepared.program.name);
         }
     }
 
@@ -369,6 +370,7 @@ impl Machine for World {
         if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
             log!("pid {} leaves something behind: {error}", pid.raw());
         }
+        self.alone_again = self.clients.iter().flatten().count() == 1;
     }
 
     fn create_thread(

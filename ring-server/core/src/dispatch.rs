@@ -101,6 +101,9 @@ impl<M: Machine> Server<M> {
             Object::ThreadControl => self.call_thread_control(machine, caller, sqe),
             Object::ThreadSpawner => self.call_thread_spawner(machine, caller, sqe),
             Object::ThreadHandle(index) => self.call_thread_handle(machine, caller, sqe, index),
+            Object::Notification(index) => {
+                self.call_notification(machine, caller, sqe, &hold, index)
+            }
             Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
             Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
             _ => self.call_kernel(machine, caller, sqe, object),
@@ -152,6 +155,7 @@ impl<M: Machine> Server<M> {
             reply: Word::words_to_bytes_mut(&mut self.reply),
             sqe,
         };
+        let mut revoked = None;
         let result = match object {
             Object::Console => kernel::console::call(&mut context),
             Object::Timer => kernel::timer::call(&mut context),
@@ -162,7 +166,8 @@ impl<M: Machine> Server<M> {
                 Err(Exception::disconnected("process ended").into())
             }
             Object::CapabilityManager(_) => {
-                kernel::capability_manager::call(&mut context, &mut self.objects, other)
+                let objects = &mut self.objects;
+                kernel::capability_manager::call(&mut context, objects, other, &mut revoked)
             }
             Object::ParkSpace
             | Object::ProcessSpawner
@@ -170,12 +175,17 @@ impl<M: Machine> Server<M> {
             | Object::ThreadControl
             | Object::ThreadSpawner
             | Object::ThreadHandle(_)
+            | Object::Notification(_)
             | Object::PipeRead(_)
             | Object::PipeWrite(_)
             | Object::EndpointOwner(_)
             | Object::EndpointClient(_) => Err(Exception::unimplemented().into()),
         };
-        finish(context, result)
+        let outcome = finish(context, result);
+        if let Some(id) = revoked {
+            self.settle_revocation(machine, id);
+        }
+        outcome
     }
 }
 

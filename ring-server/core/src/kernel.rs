@@ -11,6 +11,7 @@ pub(crate) mod boot_package;
 pub(crate) mod capability_manager;
 pub(crate) mod console;
 pub(crate) mod entropy;
+pub(crate) mod notification;
 pub(crate) mod pipe;
 pub(crate) mod thread_control;
 pub(crate) mod thread_handle;

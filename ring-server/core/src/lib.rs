@@ -19,6 +19,7 @@
 extern crate alloc;
 
 mod blocks;
+mod books;
 pub mod cap_table;
 pub mod capset;
 mod deadline;
@@ -28,6 +29,7 @@ mod dispatch;
 pub mod encode;
 mod endpoint;
 mod exception;
+mod family;
 mod grants;
 mod ids;
 mod kernel;
@@ -42,6 +44,7 @@ mod process;
 mod proofs;
 mod rendezvous;
 mod results;
+mod revocation;
 mod ring;
 mod server;
 mod session;
@@ -50,6 +53,7 @@ mod threads;
 mod transfer;
 mod waiting;
 
+pub use books::Books;
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
 };
@@ -60,6 +64,7 @@ pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
 pub use endpoint::endpoint_bytes;
 pub use exception::Exception;
+pub use family::SPAWNED_PROCESSES_MAX;
 pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;

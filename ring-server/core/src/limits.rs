@@ -3,12 +3,18 @@
 use capos_config::ResourceProfile;
 use capos_config::ring::SQ_ENTRIES;
 
+use crate::ids::PROCESS_SLOTS;
+
 /// Longest params message accepted, in bytes.
 pub const PARAMS_BYTES_MAX: u32 = 64 * 1024;
 /// Longest result buffer accepted, in bytes.
 pub const RESULT_BYTES_MAX: u32 = 64 * 1024;
 /// Operations of one process that may wait for completion at one time.
 pub const OUTSTANDING_CALLS_MAX: u32 = 64;
+/// Receives of one process that may wait at one time. They have a quota of
+/// their own, so that a process whose calls fill its own endpoint can still
+/// receive them.
+pub const RECEIVES_MAX: u32 = 64;
 /// Concurrent `Timer.sleep` calls of one process.
 pub const SLEEPS_MAX: usize = capos_abi::PROCESS_TIMER_SLEEP_WAITER_LIMIT;
 /// Threads of one process.
@@ -24,6 +30,10 @@ pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 pub const PIPE_BYTES_MAX: u32 = 16 * 1024;
 /// KiB of pipe buffers that one process may have made.
 pub const PIPE_KIB_MAX: u32 = 128;
+/// Notifications that one process may have made.
+pub const NOTIFICATIONS_MAX: u32 = 16;
+/// Calls of one process that may wait at notifications.
+pub const NOTIFICATION_WAITS_MAX: u32 = 16;
 /// Most bytes of one `EntropySource.fill`.
 pub const ENTROPY_BYTES_MAX: u32 = 256;
 
@@ -52,6 +62,10 @@ pub struct Capacity {
     pub pipes: u32,
     /// KiB of what is in pipes.
     pub pipe_kib: u32,
+    /// Notifications.
+    pub notifications: u32,
+    /// Calls that wait at notifications.
+    pub notification_waits: u32,
 }
 
 impl Capacity {
@@ -68,6 +82,8 @@ impl Capacity {
         params_kib: 2048,
         pipes: 256,
         pipe_kib: 1024,
+        notifications: 1024,
+        notification_waits: 1024,
     };
 }
 
@@ -76,12 +92,16 @@ impl Capacity {
 pub struct Limits {
     /// Capability slots.
     pub cap_slots: u32,
+    /// Live processes it answers for: those it started, and those they did.
+    pub processes: u32,
     /// Threads.
     pub threads: u32,
     /// Concurrent `Timer.sleep` calls.
     pub sleeps: u32,
     /// Operations waiting for completion.
     pub outstanding_calls: u32,
+    /// Receives waiting at endpoints.
+    pub receives: u32,
     /// Longest params or result buffer in bytes.
     pub ring_scratch_bytes: u32,
     /// Longest serialised exception in bytes.
@@ -94,21 +114,29 @@ pub struct Limits {
     pub frame_grant_pages: u32,
     /// KiB of buffers of pipes it made, counted in whole blocks of 1 KiB.
     pub pipe_kib: u32,
+    /// Notifications it made.
+    pub notifications: u32,
+    /// Its calls that wait at notifications.
+    pub notification_waits: u32,
 }
 
 impl Limits {
     /// The ceilings alone, for processes without a profile.
     pub const CEILING: Self = Self {
         cap_slots: CAP_SLOTS_MAX as u32,
+        processes: PROCESS_SLOTS as u32,
         threads: THREADS_MAX as u32,
         sleeps: SLEEPS_MAX as u32,
         outstanding_calls: OUTSTANDING_CALLS_MAX,
+        receives: RECEIVES_MAX,
         ring_scratch_bytes: PARAMS_BYTES_MAX,
         reply_scratch_bytes: RESULT_BYTES_MAX,
         endpoint_queue: ENDPOINT_QUEUE_MAX,
         in_flight_calls: OUTSTANDING_CALLS_MAX,
         frame_grant_pages: capos_abi::PROCESS_FRAME_GRANT_PAGE_LIMIT as u32,
         pipe_kib: PIPE_KIB_MAX,
+        notifications: NOTIFICATIONS_MAX,
+        notification_waits: NOTIFICATION_WAITS_MAX,
     };
 
     /// The ceilings narrowed by a profile.
@@ -116,9 +144,11 @@ impl Limits {
         let ceiling = Self::CEILING;
         Self {
             cap_slots: ceiling.cap_slots.min(profile.cap_limit),
+            processes: ceiling.processes.min(profile.process_limit),
             threads: ceiling.threads.min(profile.thread_limit),
             sleeps: ceiling.sleeps.min(profile.timer_waiter_limit),
             outstanding_calls: ceiling.outstanding_calls,
+            receives: ceiling.receives,
             ring_scratch_bytes: narrow(
                 ceiling.ring_scratch_bytes,
                 profile.ring_scratch_limit_bytes,
@@ -131,6 +161,8 @@ impl Limits {
             in_flight_calls: ceiling.in_flight_calls.min(profile.in_flight_call_limit),
             frame_grant_pages: narrow(ceiling.frame_grant_pages, profile.frame_grant_limit_pages),
             pipe_kib: ceiling.pipe_kib,
+            notifications: ceiling.notifications,
+            notification_waits: ceiling.notification_waits,
         }
     }
 }
@@ -140,7 +172,7 @@ fn narrow(ceiling: u32, limit: u64) -> u32 {
 }
 
 const _: () = assert!(
-    SQ_ENTRIES <= OUTSTANDING_CALLS_MAX,
+    SQ_ENTRIES <= OUTSTANDING_CALLS_MAX && SQ_ENTRIES <= RECEIVES_MAX,
     "one full queue can be outstanding"
 );
 

@@ -37,6 +37,9 @@ pub enum Object {
     PipeRead(u32),
     /// Where the bytes of a pipe go in: `Pipe`.
     PipeWrite(u32),
+    /// A word of bits to wait for: `Notification`, or `Signaller` for those
+    /// who can only set them.
+    Notification(u32),
     /// One process's end: `ProcessHandle`.
     ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
@@ -92,6 +95,7 @@ impl Object {
             Self::WallClock => capos_config::WALL_CLOCK_INTERFACE_ID,
             Self::EntropySource => capos_config::ENTROPY_SOURCE_INTERFACE_ID,
             Self::PipeRead(_) | Self::PipeWrite(_) => capos_config::PIPE_INTERFACE_ID,
+            Self::Notification(_) => sel4_capos_schema::NOTIFICATION_INTERFACE_ID,
             Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
             Self::ThreadControl => capos_config::THREAD_CONTROL_INTERFACE_ID,
@@ -113,6 +117,7 @@ impl Object {
             Self::EntropySource => "entropy_source",
             Self::PipeRead(_) => "pipe_read",
             Self::PipeWrite(_) => "pipe_write",
+            Self::Notification(_) => "notification",
             Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
             Self::ThreadControl => "thread_control",
@@ -287,6 +292,11 @@ impl Objects {
             return None;
         }
         self.objects.remove(object.0).map(|entry| entry.object)
+    }
+
+    /// Number of objects and of cells.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.objects.used(), self.epochs.used())
     }
 
     /// Total references from outside the store to objects and to cells, for

@@ -35,13 +35,15 @@ pub(crate) struct Observed {
 pub(crate) struct Made {
     /// KiB of pipe buffers.
     pub(crate) pipe_kib: u32,
+    pub(crate) notifications: u32,
 }
 
 /// A process: its ring, its authority and what it waits for.
 ///
 /// # Invariants
-/// - **Q1** `outstanding` is the number of submissions taken from this ring
-///   whose completion is still to be posted, parked threads not counted.
+/// - **Q1** `outstanding` and `receives` together are the number of submissions
+///   taken from this ring whose completion is still to be posted, parked threads
+///   not counted.
 /// - **Q2** A timer of this process is armed exactly while its owner waits:
 ///   the waiter with a finite timeout, each sleep, each park with a timeout.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Process<R> {
     pub(crate) space: AddressMap,
     pub(crate) limits: Limits,
     pub(crate) outstanding: u32,
+    /// Receives that wait at endpoints; not counted in `outstanding`.
+    pub(crate) receives: u32,
     pub(crate) waiter: Option<Waiter>,
     /// `user_data` of each pending `Timer.sleep`.
     pub(crate) sleeps: [Option<u64>; SLEEPS_MAX],
@@ -69,9 +73,11 @@ pub(crate) struct Process<R> {
     pub(crate) limiter: Limiter,
     /// Record of the handle on this process, if there is one.
     pub(crate) handle: Option<u32>,
-    /// Who spawned it.
-    pub(crate) parent: Option<Pid>,
+    /// Who answers for it (L1).
+    pub(crate) sponsor: Option<Pid>,
     pub(crate) made: Made,
+    /// Calls that wait at notifications.
+    pub(crate) notification_waits: u32,
 }
 
 impl<R: RingPage> Process<R> {
@@ -93,6 +99,7 @@ impl<R: RingPage> Process<R> {
             space,
             limits,
             outstanding: 0,
+            receives: 0,
             waiter: None,
             sleeps: [None; SLEEPS_MAX],
             threads,
@@ -103,8 +110,9 @@ impl<R: RingPage> Process<R> {
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,
-            parent: None,
+            sponsor: None,
             made: Made::default(),
+            notification_waits: 0,
         }
     }
 
@@ -151,6 +159,12 @@ impl<R: RingPage> Process<R> {
         }
         self.outstanding += 1;
         Ok(())
+    }
+
+    /// Posts the completion of a RECV and gives its charge back.
+    pub(crate) fn complete_receive(&mut self, cqe: &CapCqe) {
+        self.receives -= 1;
+        self.ring.complete(cqe);
     }
 
     /// Posts the completion of such an operation and gives its charge back.

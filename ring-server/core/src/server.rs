@@ -33,6 +33,7 @@ use crate::dispatch::{Caller, Outcome};
 use crate::endpoint::{CallState, Endpoints};
 use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
+use crate::kernel::notification::Notifications;
 use crate::kernel::pipe::Pipes;
 use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
@@ -190,6 +191,7 @@ pub struct Server<M: Machine> {
     pub(crate) handles: Handles,
     pub(crate) thread_records: ThreadRecords,
     pub(crate) pipes: Pipes,
+    pub(crate) notifications: Notifications,
     next_pid: Pid,
 }
 
@@ -250,6 +252,7 @@ impl<M: Machine> Server<M> {
             handles: spawn::handles(),
             thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
+            notifications: Notifications::new(capacity),
             next_pid: Pid::FIRST,
         }
     }
@@ -266,8 +269,12 @@ impl<M: Machine> Server<M> {
     }
 
     /// Ends a session: calls to endpoints on its behalf are refused from now
-    /// on. Its handle stays taken until its last process ends.
+    /// on. Its handle stays taken until its last process ends. The system
+    /// session does not end.
     pub fn end_session(&mut self, id: SessionId) {
+        if id == Self::SYSTEM_SESSION {
+            return;
+        }
         if let Some(session) = self.sessions.get_mut(id.0) {
             session.ended = true;
         }
@@ -367,7 +374,9 @@ impl<M: Machine> Server<M> {
         self.forget_exit_waits(pid);
         self.forget_threads(&process.observed, code);
         self.forget_pipe_waits(pid);
+        self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
+        self.bequeath(pid, process.sponsor);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
@@ -375,16 +384,8 @@ impl<M: Machine> Server<M> {
         }
         self.close_unused_session(process.session);
         self.reap(machine);
-        self.bequeath(&process);
+        self.inherit(pid, process.sponsor);
         machine.bury(pid, code);
-    }
-
-    /// Charges the parent for what a process that is gone made and others
-    /// still hold; what has no living parent is limited by its store alone.
-    fn bequeath(&mut self, process: &Process<M::Ring>) {
-        if let Some(parent) = process.parent {
-            self.inherit_pipes(process.pid, parent);
-        }
     }
 
     /// Handles the `exit` trap of thread `tid`: its process ends.
@@ -728,6 +729,7 @@ impl<M: Machine> Server<M> {
             && cells == 0
             && self.endpoints.is_empty()
             && self.pipes.table.iter().next().is_none()
+            && self.notifications.table.iter().next().is_none()
             && self.sessions.iter().count() == 1
     }
 
@@ -769,6 +771,7 @@ impl<M: Machine> Server<M> {
         write(&self.endpoints.recvs);
         write(&self.endpoints.pins);
         write(&self.pipes.table);
+        write(&self.notifications);
     }
 
     /// The memory map of a live process, to follow mappings made for it.
@@ -783,8 +786,10 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_families();
         self.check_threads();
         self.pipes.check();
+        self.notifications.check();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -820,13 +825,18 @@ impl<M: Machine> Server<M> {
         let recvs = self.endpoints.recvs.iter();
         let recvs = recvs.filter(|(_, recv)| recv.receiver.pid == pid).count();
         let sleeps = process.sleeps.iter().flatten().count();
-        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + self.joins(pid);
-        let waiting = sleeps + recvs + calls + objects;
+        let bits = self.notifications.waits_of(pid);
+        assert_eq!(process.notification_waits as usize, bits, "N2: count");
+        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + self.joins(pid) + bits;
+        let waiting = sleeps + calls + objects;
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
+        assert_eq!(process.receives as usize, recvs, "Q1: receives");
         let parked = process.parks.iter().flatten().count();
         assert_eq!(process.ring.credits() as usize, parked, "R4: credits");
         let pipe_kib = self.pipes.charges(pid);
         assert_eq!(process.made.pipe_kib, pipe_kib, "W3: charge for pipes");
+        let notifications = self.notifications.charges(pid);
+        assert_eq!(process.made.notifications, notifications, "N2: charge");
         self.check_timers(slot, process);
     }
 

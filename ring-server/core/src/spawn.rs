@@ -30,6 +30,8 @@ use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source}
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
 use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 
+use sel4_capos_schema::method::CREATE_NOTIFICATION;
+
 use crate::cap_table::{CapId, HoldOrigin};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
 use crate::dispatch::{Caller, Outcome};
@@ -75,7 +77,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HandleRecord {
     state: State,
-    waiter: Option<Waiting>,
+    pub(crate) waiter: Option<Waiting>,
 }
 
 /// All handle records.
@@ -96,6 +98,7 @@ impl<M: Machine> Server<M> {
     ) -> Outcome {
         let spawned = match sqe.method_id {
             method::SPAWN => self.spawn(machine, caller, sqe),
+            CREATE_NOTIFICATION => self.create_notification(machine, caller, sqe),
             method::CREATE_PIPE => self.create_pipe(machine, caller, sqe),
             _ => Err(Exception::unimplemented().into()),
         };
@@ -254,7 +257,8 @@ impl<M: Machine> Server<M> {
         let result_caps = 2 + grants.iter().filter(made_for_child).count();
         self.check_result_room(caller, sqe, SPAWN_RESULT_BYTES, result_caps)?;
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
-        let (session, limits) = (parent.session, parent.limits);
+        let (session, limits) = (parent.session, parent.limits.for_child());
+        self.check_family(caller.thread.pid)?;
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
@@ -268,9 +272,7 @@ impl<M: Machine> Server<M> {
                 return Err(create_refused(&error).into());
             }
         };
-        if let Some(process) = self.process_mut(child) {
-            process.parent = Some(caller.thread.pid);
-        }
+        self.sponsor(child, caller.thread.pid);
         if let Err(error) = machine.launch(child, &capset) {
             self.destroy_process(machine, child);
             return Err(prepare_refused(error).into());

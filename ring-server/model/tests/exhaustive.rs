@@ -166,6 +166,8 @@ impl State {
             params_kib: 2,
             pipes: 0,
             pipe_kib: 0,
+            notifications: 0,
+            notification_waits: 0,
         };
         let secret = BootSecret::new([1; 32]);
         let mut state = Self {

@@ -102,6 +102,8 @@ fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
         params_kib: 0,
         pipes: 0,
         pipe_kib: 0,
+        notifications: 0,
+        notification_waits: 0,
     };
     let mut server = Server::with_capacity(&capacity, None);
     let spec = ProcessSpec::new(ring.clone(), AddressMap::new(0));

@@ -95,7 +95,8 @@ fn enter(world: &mut World, input: &mut Input<'_>, who: usize) {
 
 fn threads(world: &mut World, input: &mut Input<'_>, who: usize) {
     let pid = world.clients[who].pid;
-    let System { server, machine } = &mut world.system;
+    let system = &mut world.system;
+    let (server, machine) = (&mut system.server, &mut system.machine);
     match input.u8() {
         choice @ 0..=127 => {
             let _ = (choice, server.create_thread(pid));

@@ -21,6 +21,8 @@ const CAPACITY: Capacity = Capacity {
     params_kib: 72,
     pipes: 5,
     pipe_kib: 24,
+    notifications: 4,
+    notification_waits: 6,
 };
 
 /// Most processes that act.

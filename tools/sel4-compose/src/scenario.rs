@@ -51,6 +51,11 @@ pub struct Scenario {
     /// task. All it prints on COM1 is log.
     #[serde(rename = "root-task")]
     pub root_task: Option<String>,
+    /// Instead of an application: a description of a system, relative to the
+    /// repository.
+    pub system: Option<String>,
+    /// Archive entry to damage after its digest was taken.
+    pub damage: Option<String>,
     /// Program of that package; the one with its name unless given.
     pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
@@ -65,12 +70,24 @@ pub struct Scenario {
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
+    /// Log what is in use whenever only the application is left.
+    #[serde(default)]
+    pub debug: bool,
+    /// Run only when asked for by name.
+    #[serde(rename = "on-demand", default)]
+    pub on_demand: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
     /// Texts the console must show, in this order.
     #[serde(default)]
     pub console: Vec<String>,
+    /// Texts the console must show, in any order.
+    #[serde(default)]
+    pub anywhere: Vec<String>,
     /// Texts the console must not show.
     #[serde(default)]
     pub forbidden: Vec<String>,
@@ -83,6 +100,9 @@ pub struct Scenario {
     /// Repeat lines that begin so below the result: of the console, or of the
     /// log where a test runs as the root task.
     pub show: Option<String>,
+    /// Repeat lines of the log that begin so, too.
+    #[serde(rename = "show-log")]
+    pub show_log: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
     pub unchanged: bool,
@@ -138,10 +158,15 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
         path: path.into(),
         reason: error.to_string(),
     })?;
-    if scenario.app.is_empty() == scenario.root_task.is_none() {
+    let subjects = [
+        !scenario.app.is_empty(),
+        scenario.root_task.is_some(),
+        scenario.system.is_some(),
+    ];
+    if subjects.into_iter().filter(|&given| given).count() != 1 {
         return Err(ScenarioError::Parse {
             path: path.into(),
-            reason: "give either `app` or `root-task`".into(),
+            reason: "give one of `app`, `system` and `root-task`".into(),
         });
     }
     scenario.name = path
@@ -166,6 +191,8 @@ impl Scenario {
         }
         let missing = first_missing(&console, &self.console);
         complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
+        let missing = self.anywhere.iter().filter(|text| !console.contains(*text));
+        complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
         let missing = first_missing(&log, &self.log);
         complaints.extend(missing.map(|text| format!("the log lacks {text:?}")));
         let shown = self.forbidden.iter().filter(|text| console.contains(*text));
@@ -173,21 +200,28 @@ impl Scenario {
         complaints
     }
 
-    /// The console lines to repeat below the result.
+    /// The lines to repeat below the result.
     pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
-        let Some(start) = &self.show else {
-            return Vec::new();
+        let log = outcome.log.join("\n");
+        let console = String::from_utf8_lossy(&outcome.console);
+        let (first, second) = match self.root_task {
+            Some(_) => (lines_from(&log, &self.show), Vec::new()),
+            None => (
+                lines_from(&console, &self.show),
+                lines_from(&log, &self.show_log),
+            ),
         };
-        let lines = match self.root_task {
-            Some(_) => outcome.log.join("\n"),
-            None => String::from_utf8_lossy(&outcome.console).into_owned(),
-        };
-        lines
-            .lines()
-            .filter(|line| line.starts_with(start.as_str()))
-            .map(str::to_owned)
-            .collect()
+        [first, second].concat()
     }
+}
+
+/// The lines of `text` that begin with `start`, if there is one.
+fn lines_from(text: &str, start: &Option<String>) -> Vec<String> {
+    let Some(start) = start else {
+        return Vec::new();
+    };
+    let wanted = text.lines().filter(|line| line.starts_with(start.as_str()));
+    wanted.map(str::to_owned).collect()
 }
 
 /// The first of `texts` that does not appear behind the ones before it.

@@ -43,7 +43,7 @@ use crate::machine::Machine;
 use crate::objects::Object;
 use crate::pool::Pool;
 use crate::results::ResultCaps;
-use crate::server::Server;
+use crate::server::{CreateError, Server};
 use crate::spawn::create_refused;
 use crate::waiting::Waiting;
 
@@ -236,14 +236,9 @@ impl<M: Machine> Server<M> {
         self.check_result_room(caller, sqe, WORD_RESULT_BYTES, 2)?;
         let index = self.charge_pipe(pid, bytes)?;
         let mut given = ResultCaps::new();
-        for object in [Object::PipeRead(index), Object::PipeWrite(index)] {
-            let minted = self
-                .mint_object(object)
-                .and_then(|hold| self.insert_result(pid, hold, HoldOrigin::ResultCap, &mut given));
-            if let Err(error) = minted {
-                self.give_up_pipe(index, pid, &given);
-                return Err(create_refused(&error).into());
-            }
+        if let Err(error) = self.give_ends(pid, index, &mut given) {
+            self.take_results_back(pid, &given);
+            return Err(create_refused(&error).into());
         }
         let mut result = [0; WORD_RESULT_BYTES];
         let len = emit_ends(&mut result).unwrap_or(result.len());
@@ -262,11 +257,23 @@ impl<M: Machine> Server<M> {
         Ok(index)
     }
 
-    /// Undoes a pipe of which at most one end was given.
-    fn give_up_pipe(&mut self, index: u32, pid: Pid, given: &ResultCaps) {
-        self.take_results_back(pid, given);
-        // What was given is in the list of the dead and finds nothing there.
-        self.free_pipe(index);
+    /// Inserts both ends. An end that got no object is dropped at once; one
+    /// that did goes with its object.
+    fn give_ends(
+        &mut self,
+        pid: Pid,
+        index: u32,
+        given: &mut ResultCaps,
+    ) -> Result<(), CreateError> {
+        let read = self.mint_object(Object::PipeRead(index)).inspect_err(|_| {
+            self.discard_pipe_end(index, End::Read);
+            self.discard_pipe_end(index, End::Write);
+        })?;
+        let write = self.mint_object(Object::PipeWrite(index));
+        let given_read = self.insert_result(pid, read, HoldOrigin::ResultCap, given);
+        let write = write.inspect_err(|_| self.discard_pipe_end(index, End::Write))?;
+        let given_write = self.insert_result(pid, write, HoldOrigin::ResultCap, given);
+        given_read.and(given_write)
     }
 
     fn free_pipe(&mut self, index: u32) {
@@ -552,6 +559,31 @@ impl<M: Machine> Server<M> {
         (side.closed, side.unheld) = (true, true);
         if pipe.read.unheld && pipe.write.unheld {
             self.free_pipe(index);
+        }
+    }
+
+    /// Closes an end whose holds are all revoked; disconnects whoever waits at
+    /// it and is one of those that `lost` it.
+    pub(crate) fn revoke_pipe_end(
+        &mut self,
+        machine: &mut M,
+        (index, end): (u32, End),
+        held: bool,
+        lost: impl Fn(&Self, Pid) -> bool,
+    ) {
+        if !held {
+            return self.close_pipe(machine, index, end);
+        }
+        let Some(pipe) = self.pipes.table.get_mut(index) else {
+            return;
+        };
+        let waiting = pipe.side(end).waiting;
+        if let Some(wait) = waiting.filter(|wait| lost(self, wait.call.thread.pid)) {
+            if let Some(pipe) = self.pipes.table.get_mut(index) {
+                pipe.side(end).waiting = None;
+            }
+            let revoked = Exception::disconnected("capability revoked");
+            self.fail_waiting(machine, &wait.call, revoked);
         }
     }
 
