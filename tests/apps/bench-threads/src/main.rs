@@ -52,7 +52,10 @@ fn team() -> &'static Team {
 extern "C" fn ends(_: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
     // SAFETY: set once, before any other thread exists, to a value that stays.
     let params = unsafe { &*EXIT.load(Ordering::Acquire) };
-    let exit = owned(call(team().control, method::EXIT_THREAD).params(params), tid);
+    let exit = owned(
+        call(team().control, method::EXIT_THREAD).params(params),
+        tid,
+    );
     team().submit(exit);
     let _ = cap_enter(0, 0);
     capos::syscall::exit(2)
@@ -103,8 +106,12 @@ fn lifetimes(team: &Team) -> Result<[String; 2], Failure> {
             .result(&mut result);
         let created = timed(&mut team.ring(), asked, 0)?;
         let id = result.get(24..28).and_then(|id| id.try_into().ok());
-        let handle = id.map(u32::from_le_bytes).ok_or(Failure::new("no handle"))?;
-        let asked = call(handle, method::JOIN).params(&nothing).result(&mut result);
+        let handle = id
+            .map(u32::from_le_bytes)
+            .ok_or(Failure::new("no handle"))?;
+        let asked = call(handle, method::JOIN)
+            .params(&nothing)
+            .result(&mut result);
         let start = ticks();
         let pending = team.submit(asked);
         let entered = cap_enter(1, FOREVER);

@@ -90,7 +90,9 @@ fn refusals(process: &mut Process) -> Proof {
     }
     let mut result = [0; 256];
     let garbage = [0xff; 96];
-    let call = call(team.spawner, method::CREATE).params(&garbage).result(&mut result);
+    let call = call(team.spawner, method::CREATE)
+        .params(&garbage)
+        .result(&mut result);
     let cqe = team.perform(call)?;
     exception::expect("garbage", &cqe, &result, ExceptionType::InvalidArgument)?;
     // After all that: one honest thread, and its number is the second.
@@ -140,7 +142,9 @@ fn main(mut runtime: Runtime) -> i64 {
         }
     }
     let outcome = parent(&mut runtime);
-    proof::run(&runtime, NAME, |process| outcome.and_then(|()| refusals(process)))
+    proof::run(&runtime, NAME, |process| {
+        outcome.and_then(|()| refusals(process))
+    })
 }
 
 entry_point!(main);

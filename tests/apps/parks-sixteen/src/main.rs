@@ -46,7 +46,11 @@ fn team() -> &'static Team {
 
 extern "C" fn parks(code: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
     // Half of them have a timeout that would end after the wake.
-    let timeout = if code.is_multiple_of(2) { FOREVER } else { 10 * PARKED_NS };
+    let timeout = if code.is_multiple_of(2) {
+        FOREVER
+    } else {
+        10 * PARKED_NS
+    };
     let status = team().park(tid, &WORD, 0, timeout);
     if status.is_ok_and(|status| status == PARK_WOKEN) {
         WOKEN.fetch_add(1, Ordering::AcqRel);
@@ -72,12 +76,20 @@ fn child(process: &mut Process) -> Proof {
     equal("nobody else", WOKEN.load(Ordering::Acquire), 0)?;
     let (cqe, result) = team.try_create(&one_more)?;
     exception::expect("still", &cqe, &result, ExceptionType::Overloaded)?;
-    equal("all of them", team.unpark(&WORD, u32::MAX / 2)?, THREADS_MAX as i32 - 1)?;
+    equal(
+        "all of them",
+        team.unpark(&WORD, u32::MAX / 2)?,
+        THREADS_MAX as i32 - 1,
+    )?;
     for (index, &handle) in handles.iter().enumerate() {
         equal("its code", team.join(handle)?, index as i64 + 1)?;
         equal("release", team.perform(release(handle))?.result, 0)?;
     }
-    equal("woken", WOKEN.load(Ordering::Acquire), THREADS_MAX as u32 - 1)?;
+    equal(
+        "woken",
+        WOKEN.load(Ordering::Acquire),
+        THREADS_MAX as u32 - 1,
+    )?;
     let again = team.create(&one_more)?;
     WORD.store(1, Ordering::Release);
     team.unpark(&WORD, 1)?;
@@ -95,11 +107,15 @@ fn lateness(runtime: &mut Runtime, first_ns: u64) -> Result<Lateness, Failure> {
     let failed = |error: ClientError| Failure::new(format!("timer: {error:?}"));
     let mut timer: TimerClient = runtime.capset().get_client(b"timer").map_err(missing)?;
     let mut ring = runtime.ring_client().map_err(|_| Failure::new("ring"))?;
-    timer.sleep_wait(&mut ring, first_ns, FOREVER).map_err(failed)?;
+    timer
+        .sleep_wait(&mut ring, first_ns, FOREVER)
+        .map_err(failed)?;
     let mut late = [0; SLEEPS];
     for late in &mut late {
         let before = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
-        timer.sleep_wait(&mut ring, SLEEP_NS, FOREVER).map_err(failed)?;
+        timer
+            .sleep_wait(&mut ring, SLEEP_NS, FOREVER)
+            .map_err(failed)?;
         let after = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
         *late = (after.monotonic_ns - before.monotonic_ns).saturating_sub(SLEEP_NS);
     }

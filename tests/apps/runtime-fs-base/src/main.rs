@@ -50,10 +50,8 @@ fn failed(what: &str) -> impl FnOnce(ClientError) -> Failure {
 /// Through the published clients, by the only thread there is.
 fn alone(runtime: &mut Runtime) -> Proof {
     let missing = |_| Failure::new("a capability is missing");
-    let mut control: ThreadControlClient = runtime
-        .capset()
-        .get_client(b"control")
-        .map_err(missing)?;
+    let mut control: ThreadControlClient =
+        runtime.capset().get_client(b"control").map_err(missing)?;
     let mut timer: TimerClient = runtime.capset().get_client(b"timer").map_err(missing)?;
     let mut ring = runtime
         .ring_client()
@@ -134,7 +132,9 @@ fn together(process: &mut Process) -> Proof {
 
 fn main(mut runtime: Runtime) -> i64 {
     let alone = alone(&mut runtime);
-    proof::run(&runtime, NAME, |process| alone.and_then(|()| together(process)))
+    proof::run(&runtime, NAME, |process| {
+        alone.and_then(|()| together(process))
+    })
 }
 
 entry_point!(main);

@@ -93,11 +93,15 @@ fn seen(runtime: &mut Runtime, first_ns: u64) -> Result<Seen, Failure> {
     let failed = |error: ClientError| Failure::new(format!("timer: {error:?}"));
     let mut timer: TimerClient = runtime.capset().get_client(b"timer").map_err(missing)?;
     let mut ring = runtime.ring_client().map_err(|_| Failure::new("ring"))?;
-    timer.sleep_wait(&mut ring, first_ns, FOREVER).map_err(failed)?;
+    timer
+        .sleep_wait(&mut ring, first_ns, FOREVER)
+        .map_err(failed)?;
     let mut late = [0; SLEEPS];
     for late in &mut late {
         let before = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
-        timer.sleep_wait(&mut ring, SLEEP_NS, FOREVER).map_err(failed)?;
+        timer
+            .sleep_wait(&mut ring, SLEEP_NS, FOREVER)
+            .map_err(failed)?;
         let after = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
         *late = (after.monotonic_ns - before.monotonic_ns).saturating_sub(SLEEP_NS);
     }
@@ -131,13 +135,23 @@ fn main(mut runtime: Runtime) -> i64 {
     let measured = parent(&mut runtime);
     proof::run(&runtime, NAME, |process| {
         let [alone, beside] = measured?;
-        for (when, seen) in [("alone", alone), ("beside fifteen spinning threads", beside)] {
+        for (when, seen) in [
+            ("alone", alone),
+            ("beside fifteen spinning threads", beside),
+        ] {
             let Seen { median, max, share } = seen;
-            let line = format!("fair {when}: late median={median} max={max} ns, share={share}/1000");
+            let line =
+                format!("fair {when}: late median={median} max={max} ns, share={share}/1000");
             process.print(&line)?;
         }
-        that(beside.median <= alone.median + TOLERANCE_NS, "the median sleep")?;
-        that(beside.max <= alone.max + TOLERANCE_MAX_NS, "the latest sleep")?;
+        that(
+            beside.median <= alone.median + TOLERANCE_NS,
+            "the median sleep",
+        )?;
+        that(
+            beside.max <= alone.max + TOLERANCE_MAX_NS,
+            "the latest sleep",
+        )?;
         that(alone.share > 950, "the processor alone")?;
         that(beside.share > 45, "a sixteenth, less what switching takes")?;
         that(beside.share < 80, "a sixteenth and not more")

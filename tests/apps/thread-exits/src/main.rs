@@ -70,7 +70,10 @@ extern "C" fn leaves(_: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
         .init_root::<capos_capnp::thread_control::exit_thread_params::Builder<'_>>()
         .set_code(77);
     let params = capnp::serialize::write_message_to_words(&message).leak();
-    team().submit(owned(call(team().control, method::EXIT_THREAD).params(params), tid));
+    team().submit(owned(
+        call(team().control, method::EXIT_THREAD).params(params),
+        tid,
+    ));
     team().submit(park(team().park, tid, &WORD, 0, FOREVER));
     let _ = cap_enter(32, FOREVER);
     capos::syscall::exit(5)
@@ -199,7 +202,9 @@ fn main(mut runtime: Runtime) -> i64 {
         }
     }
     let outcome = parent(&mut runtime);
-    proof::run(&runtime, NAME, |process| outcome.and_then(|()| one_thread(process)))
+    proof::run(&runtime, NAME, |process| {
+        outcome.and_then(|()| one_thread(process))
+    })
 }
 
 entry_point!(main);

@@ -152,7 +152,9 @@ fn main(mut runtime: Runtime) -> i64 {
     proof::run(&runtime, NAME, |process| {
         outcome?;
         for name in [CONTROL, SPAWNER, PARK] {
-            process.cap(name).map_err(|failure: Failure| failure.within("grants"))?;
+            process
+                .cap(name)
+                .map_err(|failure: Failure| failure.within("grants"))?;
         }
         threads(process)
     })
