@@ -9,15 +9,21 @@ use ring_server_core::BootSecret;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoEntropy;
 
-/// A fresh secret (RDRAND).
+/// A fresh secret.
 ///
 /// # Errors
 /// [`NoEntropy`].
 pub fn boot_secret() -> Result<BootSecret, NoEntropy> {
-    let mut generator = RdRand::new().map_err(|_| NoEntropy)?;
     let mut bytes = [0; 32];
-    generator
-        .try_fill_bytes(&mut bytes)
-        .map_err(|_| NoEntropy)?;
+    fill(&mut bytes)?;
     Ok(BootSecret::new(bytes))
+}
+
+/// Fills `out` from the processor's generator (RDRAND).
+///
+/// # Errors
+/// [`NoEntropy`]; `out` is then unspecified and must not be used.
+pub fn fill(out: &mut [u8]) -> Result<(), NoEntropy> {
+    let mut generator = RdRand::new().map_err(|_| NoEntropy)?;
+    generator.try_fill_bytes(out).map_err(|_| NoEntropy)
 }

@@ -1,7 +1,8 @@
-//! Storage for the params of queued calls: chains of fixed-size blocks.
+//! Storage for the params of queued calls and for what is in pipes: chains of
+//! fixed-size blocks.
 //!
-//! A call that waits at an endpoint owns a chain; dispatch takes and frees
-//! blocks but never heap storage.
+//! A call that waits at an endpoint owns a chain, and so does a pipe; dispatch
+//! takes and frees blocks but never heap storage.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -11,7 +12,8 @@ use alloc::vec::Vec;
 pub(crate) const BLOCK_BYTES: usize = 1024;
 const NONE: u32 = u32::MAX;
 
-/// A queued message: its blocks in order, and its length in bytes.
+/// A queued message or a pipe's buffer: its blocks in order, and its length in
+/// bytes.
 ///
 /// It must be given back with [`Blocks::free`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,52 @@ impl Blocks {
         Ok(())
     }
 
+    /// Takes blocks for `len` bytes, whose contents are unspecified; `None` if
+    /// there are not enough.
+    pub(crate) fn allocate(&mut self, len: u32) -> Option<Chain> {
+        (Chain::blocks_for(len) <= self.free_count).then(|| self.take(len))
+    }
+
+    /// Copies `out.len()` bytes out of a chain, from `offset`.
+    ///
+    /// # Preconditions
+    /// The range lies within the chain.
+    pub(crate) fn read_at(&self, chain: Chain, offset: u32, out: &mut [u8]) {
+        let mut at = self.block_at(chain, offset);
+        let (mut start, mut rest) = (offset as usize % BLOCK_BYTES, out);
+        while !rest.is_empty() {
+            let count = rest.len().min(BLOCK_BYTES - start);
+            let (piece, later) = rest.split_at_mut(count);
+            piece.copy_from_slice(&self.bytes[at as usize][start..start + count]);
+            (start, rest) = (0, later);
+            at = self.next[at as usize];
+        }
+    }
+
+    /// Copies `bytes` into a chain, from `offset`.
+    ///
+    /// # Preconditions
+    /// The range lies within the chain.
+    pub(crate) fn write_at(&mut self, chain: Chain, offset: u32, bytes: &[u8]) {
+        let mut at = self.block_at(chain, offset);
+        let (mut start, mut rest) = (offset as usize % BLOCK_BYTES, bytes);
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rest.len().min(BLOCK_BYTES - start));
+            self.bytes[at as usize][start..start + piece.len()].copy_from_slice(piece);
+            (start, rest) = (0, later);
+            at = self.next[at as usize];
+        }
+    }
+
+    /// The block of a chain that holds the byte at `offset`.
+    fn block_at(&self, chain: Chain, offset: u32) -> u32 {
+        let mut at = chain.head;
+        for _ in 0..offset as usize / BLOCK_BYTES {
+            at = self.next[at as usize];
+        }
+        at
+    }
+
     /// Gives a chain's blocks back.
     pub(crate) fn free(&mut self, chain: Chain) {
         let mut at = chain.head;
@@ -188,6 +236,28 @@ mod tests {
         let c = put(&mut blocks, &long[..2048]).expect("freed");
         assert_eq!(get(&blocks, c), &long[..2048]);
         blocks.check([b, c].into_iter());
+    }
+
+    #[test]
+    fn any_range_of_a_chain_is_read_as_it_was_written() {
+        let mut blocks = Blocks::new(4);
+        assert_eq!(blocks.allocate(4097), None);
+        let chain = blocks.allocate(3500).expect("four blocks are free");
+        let mut model = [0; 3500];
+        blocks.write_at(chain, 0, &model);
+        for (offset, len) in [(0, 1), (1023, 2), (1024, 1024), (500, 3000), (3499, 1)] {
+            let piece: Vec<u8> = (0..len).map(|n| (n * 7 + offset) as u8).collect();
+            model[offset..offset + len].copy_from_slice(&piece);
+            blocks.write_at(chain, offset as u32, &piece);
+            for start in [0, 1, 1023, 1024, 2047, 3000] {
+                let mut out = [0; 400];
+                blocks.read_at(chain, start as u32, &mut out);
+                assert_eq!(out, model[start..start + 400]);
+            }
+        }
+        blocks.check([chain].into_iter());
+        blocks.free(chain);
+        blocks.check(core::iter::empty());
     }
 
     #[test]

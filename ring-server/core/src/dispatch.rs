@@ -16,6 +16,7 @@ use crate::cap_table::{CapId, CapTable, Hold};
 use crate::endpoint::ResultBuffer;
 use crate::exception::{EXCEPTION_BYTES_MAX, Exception};
 use crate::ids::{Pid, ThreadRef};
+use crate::kernel::pipe::End;
 use crate::kernel::{self, Context, MethodResult, Refusal, Reply};
 use crate::machine::Machine;
 use crate::objects::Object;
@@ -39,6 +40,9 @@ pub(crate) enum Outcome {
     Pending,
     /// The completion comes later and the thread stays stopped until then.
     Parked,
+    /// The thread is gone, without a completion; with the last thread its
+    /// process, which ended with this code.
+    Ended(Option<i64>),
 }
 
 impl Outcome {
@@ -94,6 +98,14 @@ impl<M: Machine> Server<M> {
             }
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
+            Object::ThreadControl => self.call_thread_control(machine, caller, sqe),
+            Object::ThreadSpawner => self.call_thread_spawner(machine, caller, sqe),
+            Object::ThreadHandle(index) => self.call_thread_handle(machine, caller, sqe, index),
+            Object::Notification(index) => {
+                self.call_notification(machine, caller, sqe, &hold, index)
+            }
+            Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
+            Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
             _ => self.call_kernel(machine, caller, sqe, object),
         }
     }
@@ -143,23 +155,37 @@ impl<M: Machine> Server<M> {
             reply: Word::words_to_bytes_mut(&mut self.reply),
             sqe,
         };
+        let mut revoked = None;
         let result = match object {
             Object::Console => kernel::console::call(&mut context),
             Object::Timer => kernel::timer::call(&mut context),
             Object::BootPackage => kernel::boot_package::call(&mut context),
+            Object::WallClock => kernel::wall_clock::call(&mut context),
+            Object::EntropySource => kernel::entropy::call(&mut context),
             Object::CapabilityManager(_) if managed.is_some() && other.is_none() => {
                 Err(Exception::disconnected("process ended").into())
             }
             Object::CapabilityManager(_) => {
-                kernel::capability_manager::call(&mut context, &mut self.objects, other)
+                let objects = &mut self.objects;
+                kernel::capability_manager::call(&mut context, objects, other, &mut revoked)
             }
             Object::ParkSpace
             | Object::ProcessSpawner
             | Object::ProcessHandle(_)
+            | Object::ThreadControl
+            | Object::ThreadSpawner
+            | Object::ThreadHandle(_)
+            | Object::Notification(_)
+            | Object::PipeRead(_)
+            | Object::PipeWrite(_)
             | Object::EndpointOwner(_)
             | Object::EndpointClient(_) => Err(Exception::unimplemented().into()),
         };
-        finish(context, result)
+        let outcome = finish(context, result);
+        if let Some(id) = revoked {
+            self.settle_revocation(machine, id);
+        }
+        outcome
     }
 }
 

@@ -65,6 +65,11 @@ impl<'a> Emitter<'a> {
         })
     }
 
+    /// Sets bit 0 of the data section.
+    pub fn set_first_bool(&mut self, place: Placed, value: bool) -> Result<(), NoRoom> {
+        self.set_u16(place, 0, value.into())
+    }
+
     /// Sets 16 bits of the data section.
     pub fn set_u16(&mut self, place: Placed, index: usize, value: u16) -> Result<(), NoRoom> {
         self.set_data(place, index * 2, &value.to_le_bytes())
@@ -103,6 +108,22 @@ impl<'a> Emitter<'a> {
         let pointer = place.pointers + index;
         let shape = LIST_OF_BYTES | (bytes.len() as u64) << 3;
         self.set_word(pointer, list_pointer(pointer, at, shape))
+    }
+
+    /// Appends `len` bytes of data for the caller to fill, and points field
+    /// `index` at them.
+    pub fn place_bytes_field(
+        &mut self,
+        place: Placed,
+        index: usize,
+        len: usize,
+    ) -> Result<&mut [u8], NoRoom> {
+        let at = self.append(len.div_ceil(WORD_BYTES))?;
+        let pointer = place.pointers + index;
+        let shape = LIST_OF_BYTES | (len as u64) << 3;
+        self.set_word(pointer, list_pointer(pointer, at, shape))?;
+        let start = at * WORD_BYTES;
+        self.out.get_mut(start..start + len).ok_or(NoRoom)
     }
 
     fn set_bytes_at(&mut self, word: usize, bytes: &[u8]) -> Result<(), NoRoom> {

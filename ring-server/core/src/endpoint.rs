@@ -11,6 +11,8 @@
 //!   endpoint; it never exceeds `in_flight_limit`.
 //! - **E4** A call id names one delivery: the record's index, tagged with a
 //!   generation that changes at each use; never zero.
+//! - **E5** Nothing waits at a closed endpoint, and an endpoint stays while an
+//!   object names it.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -79,8 +81,10 @@ pub(crate) struct Endpoint {
     pub(crate) scope_id: u64,
     /// The object that client facets name, while there are any.
     pub(crate) client: Option<ObjectId>,
-    /// Whether the last owner is gone.
+    /// Whether no owner can use it any more.
     pub(crate) closed: bool,
+    /// Whether the owners' object still names it.
+    pub(crate) owned: bool,
     pub(crate) calls: VecDeque<u32>,
     pub(crate) recvs: VecDeque<u32>,
     pub(crate) in_flight: u32,
@@ -103,6 +107,7 @@ impl Endpoint {
             scope_id,
             client: None,
             closed: false,
+            owned: true,
             calls: VecDeque::with_capacity(queue_limit + 1),
             recvs: VecDeque::with_capacity(queue_limit + 1),
             in_flight: 0,
@@ -200,6 +205,10 @@ impl Endpoints {
             assert_eq!(in_flight.count() as u32, endpoint.in_flight, "E3");
             assert!(endpoint.in_flight <= endpoint.in_flight_limit, "E3: limit");
             let stuck = !endpoint.calls.is_empty() && endpoint.can_deliver();
+            let idle = endpoint.calls.is_empty() && endpoint.recvs.is_empty();
+            assert!(!endpoint.closed || idle, "E5: endpoint {index} is closed");
+            let named = endpoint.owned || endpoint.client.is_some();
+            assert!(named, "E5: nothing names endpoint {index}");
             assert!(!stuck, "E2: a call and a receive wait at endpoint {index}");
         }
         self.pins

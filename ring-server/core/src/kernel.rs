@@ -10,7 +10,14 @@
 pub(crate) mod boot_package;
 pub(crate) mod capability_manager;
 pub(crate) mod console;
+pub(crate) mod entropy;
+pub(crate) mod notification;
+pub(crate) mod pipe;
+pub(crate) mod thread_control;
+pub(crate) mod thread_handle;
+pub(crate) mod thread_spawner;
 pub(crate) mod timer;
+pub(crate) mod wall_clock;
 
 use capnp::message::Reader;
 use capnp::serialize::{NoAllocSliceSegments, read_message_from_flat_slice_no_alloc};

@@ -43,11 +43,15 @@ mod process;
 #[cfg(any(kani, test))]
 mod proofs;
 mod rendezvous;
+mod results;
+mod revocation;
 mod ring;
 mod server;
 mod session;
 mod spawn;
+mod threads;
 mod transfer;
+mod waiting;
 
 pub use books::Books;
 pub use cap_table::{
@@ -66,12 +70,14 @@ pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
 pub use machine::{
-    AccessFault, Backed, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+    AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+    ThreadEntry, ThreadRefused,
 };
 pub use memory::PageFault;
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
-    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,
+    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, ROOT_OBJECTS, Server,
+    WAIT_FOREVER,
 };
 pub use session::{
     BootSecret, SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,

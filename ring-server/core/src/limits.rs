@@ -11,6 +11,10 @@ pub const PARAMS_BYTES_MAX: u32 = 64 * 1024;
 pub const RESULT_BYTES_MAX: u32 = 64 * 1024;
 /// Operations of one process that may wait for completion at one time.
 pub const OUTSTANDING_CALLS_MAX: u32 = 64;
+/// Receives of one process that may wait at one time. They have a quota of
+/// their own, so that a process whose calls fill its own endpoint can still
+/// receive them.
+pub const RECEIVES_MAX: u32 = 64;
 /// Concurrent `Timer.sleep` calls of one process.
 pub const SLEEPS_MAX: usize = capos_abi::PROCESS_TIMER_SLEEP_WAITER_LIMIT;
 /// Threads of one process.
@@ -21,6 +25,17 @@ pub const CAP_SLOTS_MAX: usize = capos_abi::PROCESS_CAP_SLOT_LIMIT;
 pub const CALL_SCRATCH_BYTES_MAX: u32 = 256 * 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
+
+/// Longest buffer of a pipe, in bytes.
+pub const PIPE_BYTES_MAX: u32 = 16 * 1024;
+/// KiB of pipe buffers that one process may have made.
+pub const PIPE_KIB_MAX: u32 = 128;
+/// Notifications that one process may have made.
+pub const NOTIFICATIONS_MAX: u32 = 16;
+/// Calls of one process that may wait at notifications.
+pub const NOTIFICATION_WAITS_MAX: u32 = 16;
+/// Most bytes of one `EntropySource.fill`.
+pub const ENTROPY_BYTES_MAX: u32 = 256;
 
 /// Storage a server takes when it is made: how many of each record can exist
 /// at one time. Running out is an `overloaded` exception or an aborted
@@ -43,11 +58,19 @@ pub struct Capacity {
     pub pins: u32,
     /// KiB of params in queued calls.
     pub params_kib: u32,
+    /// Pipes.
+    pub pipes: u32,
+    /// KiB of what is in pipes.
+    pub pipe_kib: u32,
+    /// Notifications.
+    pub notifications: u32,
+    /// Calls that wait at notifications.
+    pub notification_waits: u32,
 }
 
 impl Capacity {
     /// For a system of [`PROCESS_SLOTS`](crate::PROCESS_SLOTS) processes:
-    /// about 3 MiB, 2 MiB of it params storage.
+    /// about 4 MiB, 2 MiB of it params and 1 MiB pipe storage.
     pub const DEFAULT: Self = Self {
         objects: 1024,
         epochs: 4096,
@@ -57,6 +80,10 @@ impl Capacity {
         recvs: 1024,
         pins: 1024,
         params_kib: 2048,
+        pipes: 256,
+        pipe_kib: 1024,
+        notifications: 1024,
+        notification_waits: 1024,
     };
 }
 
@@ -73,6 +100,8 @@ pub struct Limits {
     pub sleeps: u32,
     /// Operations waiting for completion.
     pub outstanding_calls: u32,
+    /// Receives waiting at endpoints.
+    pub receives: u32,
     /// Longest params or result buffer in bytes.
     pub ring_scratch_bytes: u32,
     /// Longest serialised exception in bytes.
@@ -83,6 +112,12 @@ pub struct Limits {
     pub in_flight_calls: u32,
     /// Pages granted through memory capabilities.
     pub frame_grant_pages: u32,
+    /// KiB of buffers of pipes it made, counted in whole blocks of 1 KiB.
+    pub pipe_kib: u32,
+    /// Notifications it made.
+    pub notifications: u32,
+    /// Its calls that wait at notifications.
+    pub notification_waits: u32,
 }
 
 impl Limits {
@@ -93,11 +128,15 @@ impl Limits {
         threads: THREADS_MAX as u32,
         sleeps: SLEEPS_MAX as u32,
         outstanding_calls: OUTSTANDING_CALLS_MAX,
+        receives: RECEIVES_MAX,
         ring_scratch_bytes: PARAMS_BYTES_MAX,
         reply_scratch_bytes: RESULT_BYTES_MAX,
         endpoint_queue: ENDPOINT_QUEUE_MAX,
         in_flight_calls: OUTSTANDING_CALLS_MAX,
         frame_grant_pages: capos_abi::PROCESS_FRAME_GRANT_PAGE_LIMIT as u32,
+        pipe_kib: PIPE_KIB_MAX,
+        notifications: NOTIFICATIONS_MAX,
+        notification_waits: NOTIFICATION_WAITS_MAX,
     };
 
     /// The ceilings narrowed by a profile.
@@ -109,6 +148,7 @@ impl Limits {
             threads: ceiling.threads.min(profile.thread_limit),
             sleeps: ceiling.sleeps.min(profile.timer_waiter_limit),
             outstanding_calls: ceiling.outstanding_calls,
+            receives: ceiling.receives,
             ring_scratch_bytes: narrow(
                 ceiling.ring_scratch_bytes,
                 profile.ring_scratch_limit_bytes,
@@ -120,6 +160,9 @@ impl Limits {
             endpoint_queue: ceiling.endpoint_queue.min(profile.endpoint_queue_limit),
             in_flight_calls: ceiling.in_flight_calls.min(profile.in_flight_call_limit),
             frame_grant_pages: narrow(ceiling.frame_grant_pages, profile.frame_grant_limit_pages),
+            pipe_kib: ceiling.pipe_kib,
+            notifications: ceiling.notifications,
+            notification_waits: ceiling.notification_waits,
         }
     }
 }
@@ -129,7 +172,7 @@ fn narrow(ceiling: u32, limit: u64) -> u32 {
 }
 
 const _: () = assert!(
-    SQ_ENTRIES <= OUTSTANDING_CALLS_MAX,
+    SQ_ENTRIES <= OUTSTANDING_CALLS_MAX && SQ_ENTRIES <= RECEIVES_MAX,
     "one full queue can be outstanding"
 );
 

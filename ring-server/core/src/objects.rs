@@ -29,10 +29,27 @@ pub enum Object {
     ProcessSpawner,
     /// The boot manifest: `BootPackage`.
     BootPackage,
+    /// Time of day: `WallClock`.
+    WallClock,
+    /// Random bytes: `EntropySource`.
+    EntropySource,
+    /// Where the bytes of a pipe come out: `Pipe`.
+    PipeRead(u32),
+    /// Where the bytes of a pipe go in: `Pipe`.
+    PipeWrite(u32),
+    /// A word of bits to wait for: `Notification`, or `Signaller` for those
+    /// who can only set them.
+    Notification(u32),
     /// One process's end: `ProcessHandle`.
     ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
     CapabilityManager(Pid),
+    /// The calling thread: `ThreadControl`.
+    ThreadControl,
+    /// Starting threads in the calling process: `ThreadSpawner`.
+    ThreadSpawner,
+    /// One thread's end: `ThreadHandle`.
+    ThreadHandle(u32),
     /// The receiving side of a call queue: raw `Endpoint`.
     EndpointOwner(u32),
     /// The calling side of the same queue.
@@ -59,6 +76,10 @@ impl Object {
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
             KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
             KernelCapSource::BootPackage => Ok(Self::BootPackage),
+            KernelCapSource::ThreadControl => Ok(Self::ThreadControl),
+            KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
+            KernelCapSource::WallClock => Ok(Self::WallClock),
+            KernelCapSource::EntropySource => Ok(Self::EntropySource),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -71,8 +92,15 @@ impl Object {
             Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
             Self::ProcessSpawner => capos_config::PROCESS_SPAWNER_INTERFACE_ID,
             Self::BootPackage => capos_config::BOOT_PACKAGE_INTERFACE_ID,
+            Self::WallClock => capos_config::WALL_CLOCK_INTERFACE_ID,
+            Self::EntropySource => capos_config::ENTROPY_SOURCE_INTERFACE_ID,
+            Self::PipeRead(_) | Self::PipeWrite(_) => capos_config::PIPE_INTERFACE_ID,
+            Self::Notification(_) => sel4_capos_schema::NOTIFICATION_INTERFACE_ID,
             Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
+            Self::ThreadControl => capos_config::THREAD_CONTROL_INTERFACE_ID,
+            Self::ThreadSpawner => capos_config::THREAD_SPAWNER_INTERFACE_ID,
+            Self::ThreadHandle(_) => capos_config::THREAD_HANDLE_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
         }
     }
@@ -85,8 +113,16 @@ impl Object {
             Self::ParkSpace => "park_space",
             Self::ProcessSpawner => "process_spawner",
             Self::BootPackage => "boot_package",
+            Self::WallClock => "wall_clock",
+            Self::EntropySource => "entropy_source",
+            Self::PipeRead(_) => "pipe_read",
+            Self::PipeWrite(_) => "pipe_write",
+            Self::Notification(_) => "notification",
             Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
+            Self::ThreadControl => "thread_control",
+            Self::ThreadSpawner => "thread_spawner",
+            Self::ThreadHandle(_) => "thread_handle",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",
         }

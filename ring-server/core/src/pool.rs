@@ -34,6 +34,11 @@ impl<T> Pool<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// Number of slots: every index is below it.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Stores `value`, or gives it back when the pool is full.
     pub(crate) fn insert(&mut self, value: T) -> Result<u32, T> {
         let Some(index) = self.free.pop() else {

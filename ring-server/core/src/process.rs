@@ -21,11 +21,29 @@ pub(crate) struct Waiter {
     pub(crate) min_complete: u32,
 }
 
+/// What the handle on a thread keeps of its slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Observed {
+    /// The record behind the handle, while the slot counts for it.
+    pub(crate) record: Option<u32>,
+    /// The thread ended and nobody joined it: its slot is not free yet.
+    pub(crate) retained: bool,
+}
+
+/// What a process made and others may hold, as far as that is limited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Made {
+    /// KiB of pipe buffers.
+    pub(crate) pipe_kib: u32,
+    pub(crate) notifications: u32,
+}
+
 /// A process: its ring, its authority and what it waits for.
 ///
 /// # Invariants
-/// - **Q1** `outstanding` is the number of submissions taken from this ring
-///   whose completion is still to be posted, parked threads not counted.
+/// - **Q1** `outstanding` and `receives` together are the number of submissions
+///   taken from this ring whose completion is still to be posted, parked threads
+///   not counted.
 /// - **Q2** A timer of this process is armed exactly while its owner waits:
 ///   the waiter with a finite timeout, each sleep, each park with a timeout.
 #[derive(Clone, Debug)]
@@ -37,11 +55,15 @@ pub(crate) struct Process<R> {
     pub(crate) space: AddressMap,
     pub(crate) limits: Limits,
     pub(crate) outstanding: u32,
+    /// Receives that wait at endpoints; not counted in `outstanding`.
+    pub(crate) receives: u32,
     pub(crate) waiter: Option<Waiter>,
     /// `user_data` of each pending `Timer.sleep`.
     pub(crate) sleeps: [Option<u64>; SLEEPS_MAX],
     /// Live threads; a thread keeps its slot for life.
     pub(crate) threads: [Option<Tid>; THREADS_MAX],
+    /// What handles keep of each thread slot.
+    pub(crate) observed: [Observed; THREADS_MAX],
     next_tid: u32,
     /// What each thread slot is parked on.
     pub(crate) parks: [Option<Park>; THREADS_MAX],
@@ -53,6 +75,9 @@ pub(crate) struct Process<R> {
     pub(crate) handle: Option<u32>,
     /// Who answers for it (L1).
     pub(crate) sponsor: Option<Pid>,
+    pub(crate) made: Made,
+    /// Calls that wait at notifications.
+    pub(crate) notification_waits: u32,
 }
 
 impl<R: RingPage> Process<R> {
@@ -74,9 +99,11 @@ impl<R: RingPage> Process<R> {
             space,
             limits,
             outstanding: 0,
+            receives: 0,
             waiter: None,
             sleeps: [None; SLEEPS_MAX],
             threads,
+            observed: [Observed::default(); THREADS_MAX],
             next_tid: Tid::MAIN.raw() + 1,
             parks: [None; THREADS_MAX],
             session,
@@ -84,6 +111,8 @@ impl<R: RingPage> Process<R> {
             limiter: Limiter::new(),
             handle: None,
             sponsor: None,
+            made: Made::default(),
+            notification_waits: 0,
         }
     }
 
@@ -92,18 +121,32 @@ impl<R: RingPage> Process<R> {
         self.threads.iter().position(|&live| live == Some(tid))
     }
 
-    /// Adds a thread under a number that was never used.
-    pub(crate) fn add_thread(&mut self) -> Option<Tid> {
-        let live = self.threads.iter().flatten().count() as u32;
-        let slot = self.threads.iter().position(Option::is_none)?;
+    /// The live thread in a slot.
+    #[inline]
+    pub(crate) fn tid_at(&self, index: usize) -> Option<Tid> {
+        *self.threads.get(index)?
+    }
+
+    /// Threads that live.
+    pub(crate) fn live_threads(&self) -> usize {
+        self.threads.iter().flatten().count()
+    }
+
+    /// Adds a thread under a number that was never used; a slot whose ended
+    /// thread can still be joined counts against the quota.
+    pub(crate) fn add_thread(&mut self) -> Option<(usize, Tid)> {
+        let retained = self.observed.iter().filter(|slot| slot.retained).count();
+        let is_free =
+            |&index: &usize| self.threads[index].is_none() && !self.observed[index].retained;
+        let slot = (0..THREADS_MAX).find(is_free)?;
         let next_tid = self.next_tid.checked_add(1)?;
-        if live >= self.limits.threads {
+        if self.live_threads() + retained >= self.limits.threads as usize {
             return None;
         }
         let tid = Tid::from_raw(self.next_tid);
         self.next_tid = next_tid;
         self.threads[slot] = Some(tid);
-        Some(tid)
+        Some((slot, tid))
     }
 
     /// Charges one operation that will complete later (Q1).
@@ -116,6 +159,12 @@ impl<R: RingPage> Process<R> {
         }
         self.outstanding += 1;
         Ok(())
+    }
+
+    /// Posts the completion of a RECV and gives its charge back.
+    pub(crate) fn complete_receive(&mut self, cqe: &CapCqe) {
+        self.receives -= 1;
+        self.ring.complete(cqe);
     }
 
     /// Posts the completion of such an operation and gives its charge back.

@@ -31,6 +31,7 @@ use crate::dispatch::{Caller, Outcome, raise};
 use crate::endpoint::{Call, CallState, Recv, ResultBuffer};
 use crate::exception::Exception;
 use crate::ids::{Pid, ThreadRef};
+use crate::kernel::pipe::End;
 use crate::limits::CALL_SCRATCH_BYTES_MAX;
 use crate::machine::{AccessFault, Machine};
 use crate::objects::Object;
@@ -257,7 +258,10 @@ impl<M: Machine> Server<M> {
         if endpoint.recvs.len() > endpoint.queue_limit || self.endpoints.recvs.available() == 0 {
             return Err(full);
         }
-        process.begin_outstanding()?;
+        if process.receives >= process.limits.receives {
+            return Err(full);
+        }
+        process.receives += 1;
         let recv = Recv {
             receiver: caller.thread,
             user_data: sqe.user_data,
@@ -341,7 +345,7 @@ impl<M: Machine> Server<M> {
         };
         self.endpoints.recvs.remove(recv_index);
         if let Some(receiver) = self.process_mut(recv.receiver.pid) {
-            receiver.complete_outstanding(&cqe);
+            receiver.complete_receive(&cqe);
         }
         self.hand_over_if_satisfied(machine, recv.receiver.pid.slot());
         Ok(())
@@ -614,7 +618,10 @@ impl<M: Machine> Server<M> {
         let Some(recv) = self.endpoints.recvs.remove(recv) else {
             return;
         };
-        self.complete_caller(machine, recv.receiver, &completion(recv.user_data, code));
+        if let Some(process) = self.process_mut(recv.receiver.pid) {
+            process.complete_receive(&completion(recv.user_data, code));
+            self.wake_if_satisfied(machine, recv.receiver.pid.slot());
+        }
     }
 
     /// Ends a call that is out of its queue, or in flight, without a result.
@@ -716,6 +723,10 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
+                Object::Notification(index) => self.drop_notification(machine, index),
+                Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
+                Object::PipeWrite(index) => self.drop_pipe_end(machine, index, End::Write),
                 _ => {}
             }
         }
@@ -723,6 +734,15 @@ impl<M: Machine> Server<M> {
 
     /// No owner is left: everything that waits here is over.
     fn close_endpoint(&mut self, machine: &mut M, index: u32) {
+        self.shut_endpoint(machine, index);
+        if let Some(endpoint) = self.endpoints.table.get_mut(index) {
+            endpoint.owned = false;
+        }
+        self.drop_unreachable(index);
+    }
+
+    /// No owner can use it any more: everything that waits here is over.
+    pub(crate) fn shut_endpoint(&mut self, machine: &mut M, index: u32) {
         let Some(endpoint) = self.endpoints.table.get_mut(index) else {
             return;
         };
@@ -738,7 +758,40 @@ impl<M: Machine> Server<M> {
         while let Some(call) = self.find_call(|call| call.endpoint == index) {
             self.finish_call(machine, call, Err(closed));
         }
-        self.drop_unreachable(index);
+    }
+
+    /// Ends the receives of processes that `lost` the receiving side, and
+    /// disconnects the calls they were serving. Others go on receiving.
+    pub(crate) fn drop_owners(
+        &mut self,
+        machine: &mut M,
+        index: u32,
+        lost: impl Fn(&Self, Pid) -> bool,
+    ) {
+        let revoked = Exception::disconnected("endpoint revoked");
+        while let Some(recv) = self.recv_at(index, |pid| lost(self, pid)) {
+            self.finish_recv(machine, index, recv, CAP_ERR_INVOKE_FAILED);
+        }
+        let served = |server: &Self| {
+            server.find_call(|call| match call.state {
+                CallState::InFlight(pid) => call.endpoint == index && lost(server, pid),
+                CallState::Queued(_) => false,
+            })
+        };
+        while let Some(call) = served(self) {
+            self.finish_call(machine, call, Err(revoked));
+        }
+        self.match_endpoint(machine, index);
+    }
+
+    /// A receive at an endpoint that a process of those wanted waits with.
+    fn recv_at(&self, index: u32, wanted: impl Fn(Pid) -> bool) -> Option<u32> {
+        let endpoint = self.endpoints.table.get(index)?;
+        let mut recvs = endpoint.recvs.iter().copied();
+        recvs.find(|&recv| {
+            let recv = self.endpoints.recvs.get(recv);
+            recv.is_some_and(|recv| wanted(recv.receiver.pid))
+        })
     }
 
     fn first_queued(&self, index: u32) -> Option<u32> {
@@ -764,7 +817,7 @@ impl<M: Machine> Server<M> {
     /// Frees an endpoint that nothing names any more.
     fn drop_unreachable(&mut self, index: u32) {
         let endpoint = self.endpoints.table.get(index);
-        if endpoint.is_some_and(|endpoint| endpoint.closed && endpoint.client.is_none()) {
+        if endpoint.is_some_and(|endpoint| !endpoint.owned && endpoint.client.is_none()) {
             self.endpoints.table.remove(index);
         }
     }
@@ -820,12 +873,16 @@ impl<M: Machine> Server<M> {
             match object {
                 Object::EndpointOwner(index) => {
                     if let Some(endpoint) = self.endpoints.table.get_mut(index) {
-                        endpoint.closed = true;
+                        (endpoint.closed, endpoint.owned) = (true, false);
                     }
                     self.drop_unreachable(index);
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
+                Object::Notification(index) => self.discard_notification(index),
+                Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),
+                Object::PipeWrite(index) => self.discard_pipe_end(index, End::Write),
                 _ => {}
             }
         }

@@ -19,15 +19,17 @@ use capos_config::ring::{
     sq_pending_or_recovery_head,
 };
 
-use crate::limits::{OUTSTANDING_CALLS_MAX, THREADS_MAX};
+use crate::limits::{OUTSTANDING_CALLS_MAX, RECEIVES_MAX, THREADS_MAX};
 use crate::machine::{RingPage, RingWord};
 
 const SQ_MASK: u32 = SQ_ENTRIES - 1;
 const CQ_MASK: u32 = CQ_ENTRIES - 1;
 const _: () = assert!(SQ_ENTRIES.is_power_of_two() && CQ_ENTRIES.is_power_of_two());
 
-/// Deferred completions a process can have: one per operation that waits.
-const BACKLOG_MAX: usize = OUTSTANDING_CALLS_MAX as usize + THREADS_MAX;
+/// Deferred completions a process can have: one per operation that waits, and
+/// one for the submission being dispatched, whose slot in the queue the client
+/// can take back by changing `cq_head` meanwhile.
+const BACKLOG_MAX: usize = (OUTSTANDING_CALLS_MAX + RECEIVES_MAX) as usize + THREADS_MAX + 1;
 
 /// A completion without payload metadata.
 #[inline]

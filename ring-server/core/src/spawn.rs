@@ -27,27 +27,26 @@ use capnp::traits::HasStructSize;
 use capos_config::capos_capnp::process_handle::wait_results;
 use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
 use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source};
-use capos_config::ring::{
-    CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_RESULT_BUFFER,
-    CAP_TRANSFER_RESULT_SIZE, CapCqe, CapSqe, MAX_TRANSFER_DESCRIPTORS,
-};
+use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
 use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 
-use crate::cap_table::{CapId, Hold, HoldOrigin};
+use sel4_capos_schema::method::CREATE_NOTIFICATION;
+
+use crate::cap_table::{CapId, HoldOrigin};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
 use crate::dispatch::{Caller, Outcome};
 use crate::encode::{Emitter, NoRoom};
-use crate::endpoint::ResultBuffer;
 use crate::exception::Exception;
 use crate::grants::{Grant, GrantSource, Passing};
-use crate::ids::{Pid, ThreadRef};
+use crate::ids::Pid;
 use crate::kernel::{Refusal, malformed};
 use crate::machine::{Machine, PrepareError};
 use crate::objects::Object;
 use crate::pool::Pool;
 use crate::rendezvous::result_of;
-use crate::ring::completion;
+use crate::results::ResultCaps;
 use crate::server::{CreateError, ProcessSpec, Server};
+use crate::waiting::Waiting;
 
 /// Exit code of a process that was ended through its handle.
 pub const EXIT_TERMINATED: i64 = 137;
@@ -74,19 +73,11 @@ enum State {
     Ended(i64),
 }
 
-/// Who waits for a process.
-#[derive(Clone, Copy, Debug)]
-struct ExitWaiter {
-    thread: ThreadRef,
-    user_data: u64,
-    result: ResultBuffer,
-}
-
 /// What a `ProcessHandle` names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HandleRecord {
     state: State,
-    waiter: Option<ExitWaiter>,
+    pub(crate) waiter: Option<Waiting>,
 }
 
 /// All handle records.
@@ -95,34 +86,6 @@ pub(crate) type Handles = Pool<HandleRecord>;
 /// An empty table of handle records.
 pub(crate) fn handles() -> Handles {
     Pool::with_capacity(HANDLES_MAX)
-}
-
-/// Result capabilities of one spawn, as the parent is told.
-struct ResultCaps {
-    bytes: [u8; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
-    count: usize,
-}
-
-impl ResultCaps {
-    const fn new() -> Self {
-        Self {
-            bytes: [0; MAX_TRANSFER_DESCRIPTORS * CAP_TRANSFER_RESULT_SIZE],
-            count: 0,
-        }
-    }
-
-    fn push(&mut self, id: CapId, interface_id: u64) {
-        let at = self.count * CAP_TRANSFER_RESULT_SIZE;
-        if let Some(record) = self.bytes.get_mut(at..at + CAP_TRANSFER_RESULT_SIZE) {
-            record[..4].copy_from_slice(&id.raw().to_le_bytes());
-            record[8..].copy_from_slice(&interface_id.to_le_bytes());
-            self.count += 1;
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.count * CAP_TRANSFER_RESULT_SIZE]
-    }
 }
 
 impl<M: Machine> Server<M> {
@@ -135,7 +98,8 @@ impl<M: Machine> Server<M> {
     ) -> Outcome {
         let spawned = match sqe.method_id {
             method::SPAWN => self.spawn(machine, caller, sqe),
-            method::CREATE_PIPE => Err(Exception::unimplemented().into()),
+            CREATE_NOTIFICATION => self.create_notification(machine, caller, sqe),
+            method::CREATE_PIPE => self.create_pipe(machine, caller, sqe),
             _ => Err(Exception::unimplemented().into()),
         };
         match spawned {
@@ -164,7 +128,7 @@ impl<M: Machine> Server<M> {
     }
 
     #[cold]
-    fn refuse(
+    pub(crate) fn refuse(
         &mut self,
         machine: &mut M,
         caller: Caller,
@@ -291,7 +255,7 @@ impl<M: Machine> Server<M> {
             )
         };
         let result_caps = 2 + grants.iter().filter(made_for_child).count();
-        self.check_room(caller, sqe, result_caps)?;
+        self.check_result_room(caller, sqe, SPAWN_RESULT_BYTES, result_caps)?;
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
         let (session, limits) = (parent.session, parent.limits.for_child());
         self.check_family(caller.thread.pid)?;
@@ -322,21 +286,6 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Checks before anything is made that the results can be given.
-    fn check_room(&self, caller: Caller, sqe: &CapSqe, caps: usize) -> Result<(), Refusal> {
-        if caps > MAX_TRANSFER_DESCRIPTORS {
-            return Err(Exception::overloaded("too many result capabilities").into());
-        }
-        let process = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
-        if process.caps.preflight(caps as u32).is_err() {
-            return Err(Exception::overloaded("capability slots exhausted").into());
-        }
-        if (sqe.result_len as usize) < SPAWN_RESULT_BYTES + caps * CAP_TRANSFER_RESULT_SIZE {
-            return Err(Exception::overloaded("result buffer too small").into());
-        }
-        Ok(())
-    }
-
     /// Gives the parent handle, manager and facets, and writes the result.
     fn give_results(
         &mut self,
@@ -351,28 +300,8 @@ impl<M: Machine> Server<M> {
             return Err(create_refused(&error).into());
         }
         let mut result = [0; SPAWN_RESULT_BYTES];
-        let written = emit_spawned(&mut result)
-            .map_err(|NoRoom| Exception::overloaded("result buffer too small"))
-            .and_then(|len| {
-                let at = sqe.result_addr + len as u64;
-                let (pid, addr) = (caller.thread.pid, sqe.result_addr);
-                machine
-                    .write(pid, addr, &result[..len])
-                    .and_then(|()| machine.write(pid, at, given.bytes()))
-                    .map_err(|_| Exception::failed("result buffer"))?;
-                Ok(len)
-            });
-        match written {
-            Ok(len) => Ok(CapCqe {
-                flags: CAP_CQE_TRANSFER_RESULT_CAPS,
-                cap_count: given.count as u16,
-                ..completion(sqe.user_data, len as i32)
-            }),
-            Err(_) => {
-                self.take_results_back(caller.thread.pid, &given);
-                Err(Refusal::Transport(CAP_ERR_INVALID_RESULT_BUFFER))
-            }
-        }
+        let len = emit_spawned(&mut result).unwrap_or(result.len());
+        self.write_results(machine, caller, sqe, &result[..len], &given)
     }
 
     fn insert_results(
@@ -424,42 +353,6 @@ impl<M: Machine> Server<M> {
         made.map(|(id, _)| id).collect()
     }
 
-    fn insert_result(
-        &mut self,
-        parent: Pid,
-        hold: Hold,
-        origin: HoldOrigin,
-        given: &mut ResultCaps,
-    ) -> Result<(), CreateError> {
-        let hold = Hold { origin, ..hold };
-        let inserted = match self.process_mut(parent) {
-            Some(process) => process.caps.insert(hold).map_err(CreateError::from),
-            None => Err(CreateError::NoSuchHold),
-        };
-        match inserted {
-            Ok(id) => {
-                given.push(id, hold.interface_id);
-                Ok(())
-            }
-            Err(error) => {
-                self.release_hold(hold);
-                Err(error)
-            }
-        }
-    }
-
-    fn take_results_back(&mut self, parent: Pid, given: &ResultCaps) {
-        for record in given.bytes().chunks_exact(CAP_TRANSFER_RESULT_SIZE) {
-            let raw = u32::from_le_bytes([record[0], record[1], record[2], record[3]]);
-            let removed = self
-                .process_mut(parent)
-                .and_then(|process| process.caps.remove(CapId::from_raw(raw)).ok());
-            if let Some(hold) = removed {
-                self.release_hold(hold);
-            }
-        }
-    }
-
     /// `ProcessHandle.wait`: the exit code, now or when there is one.
     fn wait_for_exit(
         &mut self,
@@ -470,11 +363,7 @@ impl<M: Machine> Server<M> {
     ) -> Result<Outcome, Refusal> {
         let gone = Exception::disconnected("no such process");
         let record = *self.handles.get(index).ok_or(gone)?;
-        let waiter = ExitWaiter {
-            thread: caller.thread,
-            user_data: sqe.user_data,
-            result: result_of(sqe),
-        };
+        let waiter = Waiting::new(caller, sqe);
         if let State::Ended(code) = record.state {
             let result = self.write_exit_code(machine, &waiter, code);
             return Ok(Outcome::code(sqe, result));
@@ -502,22 +391,10 @@ impl<M: Machine> Server<M> {
     }
 
     /// Writes `wait`'s result; returns the completion code.
-    fn write_exit_code(&mut self, machine: &mut M, waiter: &ExitWaiter, code: i64) -> i32 {
+    fn write_exit_code(&mut self, machine: &mut M, waiter: &Waiting, code: i64) -> i32 {
         let mut bytes = [0; WAIT_RESULT_BYTES];
-        let pid = waiter.thread.pid;
         let len = emit_exit_code(&mut bytes, code).unwrap_or(bytes.len());
-        if len > waiter.result.len as usize {
-            let exception = Exception::overloaded("result buffer too small");
-            return self.raise_to(machine, pid, waiter.result, exception);
-        }
-        // The wait may be older than the client's present memory map.
-        let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.is_writable(waiter.result.addr, len as u64)) {
-            return CAP_ERR_INVALID_RESULT_BUFFER;
-        }
-        machine
-            .write(pid, waiter.result.addr, &bytes[..len])
-            .map_or(CAP_ERR_INVALID_RESULT_BUFFER, |()| len as i32)
+        self.write_result(machine, waiter, &bytes[..len])
     }
 
     /// Tells a process's handle that it ended, and whoever waits.
@@ -528,11 +405,7 @@ impl<M: Machine> Server<M> {
         record.state = State::Ended(code);
         if let Some(waiter) = record.waiter.take() {
             let result = self.write_exit_code(machine, &waiter, code);
-            self.complete_caller(
-                machine,
-                waiter.thread,
-                &completion(waiter.user_data, result),
-            );
+            self.finish_waiting(machine, &waiter, result);
         }
     }
 
@@ -554,12 +427,8 @@ impl<M: Machine> Server<M> {
             process.handle = None;
         }
         if let Some(waiter) = record.waiter {
-            let (pid, closed) = (
-                waiter.thread.pid,
-                Exception::disconnected("handle released"),
-            );
-            let code = self.raise_to(machine, pid, waiter.result, closed);
-            self.complete_caller(machine, waiter.thread, &completion(waiter.user_data, code));
+            let closed = Exception::disconnected("handle released");
+            self.fail_waiting(machine, &waiter, closed);
         }
     }
 
@@ -632,6 +501,10 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::ThreadControl => KernelCapSource::ThreadControl,
+        Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
+        Wire::WallClock => KernelCapSource::WallClock,
+        Wire::EntropySource => KernelCapSource::EntropySource,
         _ => return None,
     })
 }
@@ -646,7 +519,7 @@ fn prepare_refused(error: PrepareError) -> Exception {
 }
 
 #[cold]
-fn create_refused(error: &CreateError) -> Exception {
+pub(crate) fn create_refused(error: &CreateError) -> Exception {
     match error {
         CreateError::TooManyProcesses | CreateError::PidsExhausted => {
             Exception::overloaded("too many processes")

@@ -22,7 +22,7 @@ use capos_config::ring::{
 };
 use core::mem::offset_of;
 
-use crate::cap_table::{CapError, CapId, CapTable, HoldOrigin, Prepared, TransferKind};
+use crate::cap_table::{CapError, CapId, CapTable, Hold, HoldOrigin, Prepared, TransferKind};
 use crate::machine::Machine;
 use crate::objects::Objects;
 use crate::pool::Pool;
@@ -268,7 +268,7 @@ impl Pins {
         &mut self,
         list: PinList,
         mut sender: Option<&mut CapTable>,
-        mut release: impl FnMut(crate::cap_table::Hold),
+        mut release: impl FnMut(Hold),
     ) {
         let mut at = list.head;
         while let Some(pin) = self.pool.remove(at) {
@@ -312,6 +312,11 @@ impl Pins {
             at = pin.next;
             Some(pin)
         })
+    }
+
+    /// Every hold that is on its way.
+    pub(crate) fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.pool.iter().map(|(_, pin)| &pin.prepared.hold)
     }
 
     /// Pins in use: each is one reference, and a reserved source if it moves.

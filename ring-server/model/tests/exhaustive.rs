@@ -156,7 +156,7 @@ impl State {
     fn new() -> Self {
         PAGES.set([[0; 1024]; 3]);
         let capacity = Capacity {
-            objects: 12,
+            objects: ring_server_core::ROOT_OBJECTS + 7,
             epochs: 24,
             sessions: 2,
             endpoints: 1,
@@ -164,6 +164,10 @@ impl State {
             recvs: 2,
             pins: 3,
             params_kib: 2,
+            pipes: 0,
+            pipe_kib: 0,
+            notifications: 0,
+            notification_waits: 0,
         };
         let secret = BootSecret::new([1; 32]);
         let mut state = Self {

@@ -92,7 +92,7 @@ impl Machine for Still {
 
 fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
     let capacity = Capacity {
-        objects: 4,
+        objects: ring_server_core::ROOT_OBJECTS,
         epochs: 1,
         sessions: 1,
         endpoints: 0,
@@ -100,6 +100,10 @@ fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
         recvs: 0,
         pins: 0,
         params_kib: 0,
+        pipes: 0,
+        pipe_kib: 0,
+        notifications: 0,
+        notification_waits: 0,
     };
     let mut server = Server::with_capacity(&capacity, None);
     let spec = ProcessSpec::new(ring.clone(), AddressMap::new(0));

@@ -19,6 +19,10 @@ const CAPACITY: Capacity = Capacity {
     recvs: 8,
     pins: 10,
     params_kib: 72,
+    pipes: 5,
+    pipe_kib: 24,
+    notifications: 4,
+    notification_waits: 6,
 };
 
 /// Most processes that act.

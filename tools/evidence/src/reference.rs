@@ -609,8 +609,13 @@ fn transfer_modes(out: &mut String) {
         Object::Console,
         Object::Timer,
         Object::BootPackage,
+        Object::WallClock,
+        Object::EntropySource,
         Object::ParkSpace,
         Object::ProcessSpawner,
+        Object::PipeRead(0),
+        Object::PipeWrite(0),
+        Object::Notification(0),
         Object::ProcessHandle(0),
         Object::CapabilityManager(Pid::FIRST),
         Object::EndpointOwner(0),
@@ -651,6 +656,7 @@ fn quotas(out: &mut String) {
                 "operations waiting for completion",
                 limits.outstanding_calls,
             ),
+            ("receives waiting at endpoints", limits.receives),
             ("longest params or result, bytes", limits.ring_scratch_bytes),
             ("longest exception, bytes", limits.reply_scratch_bytes),
             ("calls queued at an endpoint it owns", limits.endpoint_queue),
@@ -662,6 +668,9 @@ fn quotas(out: &mut String) {
                 "pages granted through memory capabilities",
                 limits.frame_grant_pages,
             ),
+            ("KiB of buffers of pipes it made", limits.pipe_kib),
+            ("notifications it made", limits.notifications),
+            ("calls waiting at notifications", limits.notification_waits),
         ]
     };
     let rows = of(&ceiling).into_iter().zip(of(&profile));
@@ -691,6 +700,10 @@ fn quotas(out: &mut String) {
         recvs,
         pins,
         params_kib,
+        pipes,
+        pipe_kib,
+        notifications,
+        notification_waits,
     } = Capacity::DEFAULT;
     let rows = [
         ("processes", ring_server_core::PROCESS_SLOTS as u32),
@@ -702,6 +715,10 @@ fn quotas(out: &mut String) {
         ("receives that wait", recvs),
         ("capabilities in queued calls", pins),
         ("KiB of params in queued calls", params_kib),
+        ("pipes", pipes),
+        ("KiB of what is in pipes", pipe_kib),
+        ("notifications", notifications),
+        ("calls that wait at notifications", notification_waits),
     ];
     let rows = rows.map(|(name, count)| vec![name.to_owned(), count.to_string()]);
     table(out, &["store", "records"], rows);

@@ -68,6 +68,8 @@ pub struct Machine {
     /// Count time in instructions, one nanosecond each; repeatable, one
     /// processor only.
     pub icount: bool,
+    /// What the CMOS clock shows at power-on; the host's time if nothing.
+    pub clock: Option<String>,
     /// COM1 carries the log and there is no console: so it is where a test of
     /// the layers below runs as the root task.
     pub log_on_com1: bool,
@@ -102,6 +104,9 @@ impl Machine {
             .arg(&self.image);
         if self.icount {
             command.args(["-icount", "shift=0,sleep=off"]);
+        }
+        if let Some(base) = &self.clock {
+            command.args(["-rtc", &format!("base={base},clock=vm")]);
         }
         if let Some(port) = self.debugger_port {
             command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);

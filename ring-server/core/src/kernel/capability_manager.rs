@@ -9,17 +9,19 @@ use crate::cap_table::{CapId, CapTable};
 use crate::encode::{Emitter, NoRoom};
 use crate::exception::Exception;
 use crate::machine::Machine;
-use crate::objects::Objects;
+use crate::objects::{ObjectId, Objects};
 
 const LIST: u16 = 0;
 const REVOKE: u16 = 1;
 
 /// Runs a method on the table of the managed process, which the dispatcher
-/// lends; `None` if that is the caller itself.
+/// lends; `None` if that is the caller itself. Says which object's holds were
+/// `revoked`.
 pub(crate) fn call<M: Machine>(
     context: &mut Context<'_, M>,
     objects: &mut Objects,
     managed: Option<&CapTable>,
+    revoked: &mut Option<ObjectId>,
 ) -> MethodResult {
     let method = context.sqe.method_id;
     if method > REVOKE {
@@ -38,7 +40,7 @@ pub(crate) fn call<M: Machine>(
         .map_err(malformed)?
         .get_cap_id();
     let table = managed.unwrap_or(&context.process.caps);
-    revoke(table, objects, CapId::from_raw(id))?;
+    *revoked = Some(revoke(table, objects, CapId::from_raw(id))?);
     emit_empty(context.reply)
         .map(Reply::Bytes)
         .map_err(|NoRoom| Exception::overloaded("reply scratch exhausted").into())
@@ -46,7 +48,7 @@ pub(crate) fn call<M: Machine>(
 
 /// Advances each epoch cell through which the table holds the object that
 /// `id` names, once.
-fn revoke(table: &CapTable, objects: &mut Objects, id: CapId) -> Result<(), Exception> {
+fn revoke(table: &CapTable, objects: &mut Objects, id: CapId) -> Result<ObjectId, Exception> {
     let target = *table
         .lookup(id, objects)
         .map_err(|_| Exception::invalid_argument("no such capability"))?;
@@ -57,7 +59,7 @@ fn revoke(table: &CapTable, objects: &mut Objects, id: CapId) -> Result<(), Exce
             objects.bump_epoch(hold.epoch);
         }
     }
-    Ok(())
+    Ok(target.object)
 }
 
 fn emit_list(out: &mut [u8], table: &CapTable, objects: &Objects) -> Result<usize, NoRoom> {

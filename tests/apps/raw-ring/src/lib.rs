@@ -25,6 +25,7 @@ pub mod loopback;
 pub mod memory;
 mod message;
 pub mod proof;
+pub mod threads;
 pub mod timer;
 
 pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};

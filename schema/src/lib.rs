@@ -1,0 +1,61 @@
+//! Interfaces of this system that the published capOS schema does not have.
+//!
+//! `*.capnp` beside this crate is the source; `src/generated` is what
+//! `capnpc-rust` makes of it, committed so that building needs no schema
+//! compiler. `cargo run -p schema-gen` makes it anew; a test of that program
+//! compares the two wherever the `capnp` tool is installed.
+
+#![no_std]
+
+extern crate alloc;
+
+/// Bindings of `notification.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod notification_capnp {
+    include!("generated/notification_capnp.rs");
+}
+
+/// Interface id of `Notification`.
+pub const NOTIFICATION_INTERFACE_ID: u64 = 0xb73d_1b1a_541d_b607;
+/// Interface id of `Signaller`.
+pub const SIGNALLER_INTERFACE_ID: u64 = 0xbd80_397d_c421_708d;
+
+/// Added to the ordinal of a method of an extension interface, which is called
+/// on a capability of a published one.
+pub const EXTENSION_METHODS: u16 = 0x8000;
+
+/// Method numbers, as CALL takes them.
+pub mod method {
+    use crate::EXTENSION_METHODS;
+
+    /// `Notification.signal` and `Signaller.signal`.
+    pub const SIGNAL: u16 = 0;
+    /// `Notification.wait`.
+    pub const WAIT: u16 = 1;
+    /// `Notification.poll`.
+    pub const POLL: u16 = 2;
+    /// `Notification.signaller`.
+    pub const SIGNALLER: u16 = 3;
+    /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
+    pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use capnp::traits::HasTypeId;
+    use notification_capnp::{notification, signaller};
+
+    #[test]
+    fn the_constants_are_the_generated_ones() {
+        let ids = [
+            <notification::Client as HasTypeId>::TYPE_ID,
+            <signaller::Client as HasTypeId>::TYPE_ID,
+        ];
+        assert_eq!(ids, [NOTIFICATION_INTERFACE_ID, SIGNALLER_INTERFACE_ID]);
+    }
+}
