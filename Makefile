@@ -14,6 +14,8 @@ MEMORY      ?= 512
 LOG         ?=
 PROOF       ?=
 SECONDS     ?= 10
+CYCLES      ?= 2000
+SEED        ?= 1
 FUZZER      ?=
 MUTANT      ?=
 
@@ -32,7 +34,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test simulate app gdb inspect clean packages rust \
-	reference fuzz-smoke mutants coverage
+	soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +47,8 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo 'make soak        start and end programs without end, then compare the books'
+	@echo '                   CYCLES=2000  how many;  SEED=1 another order of things'
 	@echo 'make check       format and lints only'
 	@echo 'make fuzz-smoke  each fuzzer for a bounded time (needs a nightly toolchain)'
 	@echo '                   SECONDS=10   per fuzzer;  FUZZER="..." only these'
@@ -71,6 +75,9 @@ check: packages rust
 
 test: packages rust
 	@$(compose) test $(PROOF)
+
+soak: packages rust
+	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
 
 simulate: packages rust
 	@$(compose) simulate --timeout "$(TIMEOUT)"

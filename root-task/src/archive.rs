@@ -4,10 +4,10 @@
 //! task's own image. The archive is as trustworthy as the image it is part of;
 //! a damaged one is still refused with a reason rather than believed.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 use capos_config::manifest::KernelBootstrapManifest;
+use capos_loader::read_bootstrap_manifest;
 
 /// The one entry that is not a program.
 const MANIFEST: &str = "manifest.bin";
@@ -78,14 +78,7 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError`].
     pub fn manifest(&self) -> Result<KernelBootstrapManifest, ArchiveError> {
-        let words = aligned(self.manifest_bytes()?);
-        let manifest =
-            KernelBootstrapManifest::from_capnp_bytes(capnp::Word::words_to_bytes(&words))
-                .map_err(ArchiveError::Manifest)?;
-        manifest
-            .validate_bootstrap_name_only()
-            .map_err(ArchiveError::Manifest)?;
-        Ok(manifest)
+        read_bootstrap_manifest(self.manifest_bytes()?).map_err(ArchiveError::Manifest)
     }
 
     /// The ELF file of a program.
@@ -102,11 +95,4 @@ impl Archive {
     fn entries(&self) -> impl Iterator<Item = (&'static str, &'static [u8])> + use<> {
         cpio_reader::iter_files(self.bytes).map(|entry| (entry.name(), entry.file()))
     }
-}
-
-/// Archive entries are 4-aligned, Cap'n Proto words are 8-aligned.
-fn aligned(bytes: &[u8]) -> Vec<capnp::Word> {
-    let mut words = capnp::Word::allocate_zeroed_vec(bytes.len().div_ceil(8));
-    capnp::Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-    words
 }

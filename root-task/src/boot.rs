@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 use alloc::vec::Vec;
 
 use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger};
-use capos_config::manifest::KernelBootstrapManifest;
+use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
     CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PROCESS_SLOTS, PrepareError, ProcessSpec,
@@ -16,6 +16,7 @@ use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package};
+use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
@@ -118,11 +119,20 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
+        books: None,
     };
     gate.world.set_clock_reading(reading);
     gate.world.note_idle()?;
-    start_first(&mut gate, &archive.manifest()?)?;
+    let manifest = archive.manifest()?;
+    gate.books = is_debugged(&manifest).then(Comparison::default);
+    start_first(&mut gate, &manifest)?;
     Ok(gate)
+}
+
+/// Whether the manifest asks for everything in the log.
+fn is_debugged(manifest: &KernelBootstrapManifest) -> bool {
+    let params = manifest.kernel_params.as_ref();
+    params.is_some_and(|params| params.log_level == LogLevel::Debug)
 }
 
 /// Bytes for people.

@@ -19,15 +19,16 @@
 use alloc::string::String;
 use core::fmt;
 
-use cap_broker::{Broker, BrokerError, FrameId, ObjectKind, OwnedObject, Rights, SpaceId};
+use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
-    AddressMap, EntryState, LoadPlan, Protection,
+    EntryState, LoadPlan, Protection,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Pid, Tid};
 use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
 
+use crate::paging::Repeats;
 use crate::window::{Page, RingWindow};
 
 /// Priority of application threads. The root task has the highest, 255.
@@ -81,10 +82,11 @@ pub struct Client {
     pub pid: Pid,
     /// The program's name in the manifest.
     pub name: String,
-    /// What its addresses mean.
-    pub map: AddressMap,
-    /// Its address space in the broker's books.
+    /// Its address space in the broker's books. What its addresses mean is
+    /// the server's knowledge.
     pub space: SpaceId,
+    /// Faults that found nothing to repair.
+    pub repeats: Repeats,
     /// Set while its thread waits.
     pub saved: Option<Saved>,
     /// Calls whose delivery let its thread run next.
@@ -142,8 +144,8 @@ impl Client {
         let mut client = Self {
             pid: program.pid,
             name: String::from(program.name),
-            map: AddressMap::for_program(program.plan, true),
             space,
+            repeats: Repeats::new(),
             saved: None,
             hand_overs: 0,
             cspace: None,
@@ -368,16 +370,8 @@ fn write_backed(broker: &Broker, space: SpaceId, address: u64, bytes: &[u8]) {
     }
 }
 
-/// A frame as the root task sees it.
-#[inline]
-pub fn frame_page(broker: &Broker, frame: FrameId) -> Option<Page> {
-    let window = broker.window_address(frame)?;
-    // SAFETY: the broker maps every allocated frame at its window address,
-    // read-write, for as long as the frame lives.
-    Some(unsafe { Page::at(window) })
-}
-
 /// The page that contains `address`, as the root task sees it.
+#[inline]
 pub fn backed_page(broker: &Broker, space: SpaceId, address: u64) -> Option<Page> {
     let byte = broker.client_byte(space, address)?;
     // SAFETY: the broker maps every allocated frame at its window address,

@@ -16,6 +16,7 @@ use sel4::{
     with_ipc_buffer_mut,
 };
 
+use crate::books::Comparison;
 use crate::client::{Saved, backed_page, split_badge};
 use crate::end::{self, Verdict};
 use crate::log;
@@ -79,6 +80,9 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
+    /// What is in use whenever only the first process is left, on systems that
+    /// are being debugged.
+    pub books: Option<Comparison>,
 }
 
 impl Gate {
@@ -96,6 +100,16 @@ impl Gate {
             } else {
                 self.on_fault(info, badge, &words)
             };
+            if self.world.take_alone_again() {
+                self.read_books();
+            }
+        }
+    }
+
+    #[cold]
+    fn read_books(&mut self) {
+        if let Some(books) = &mut self.books {
+            books.read(&mut self.world.broker, &self.server);
         }
     }
 
@@ -135,7 +149,7 @@ impl Gate {
         let (slot, tid) = split_badge(badge);
         match FaultKind::of(info) {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
-            Ok(FaultKind::VmFault) => self.on_page_fault(slot, words),
+            Ok(FaultKind::VmFault) => self.on_page_fault(slot, tid, words),
             Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
             Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
                 Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
@@ -217,9 +231,9 @@ impl Gate {
         self.end_with(pid, &Verdict::Exit(code));
     }
 
-    fn on_page_fault(&mut self, slot: usize, words: &Registers) -> Next {
+    fn on_page_fault(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
         let fault = with_ipc_buffer(|buffer| VmFault::read(words, buffer));
-        match self.world.repair(slot, &fault) {
+        match self.repair(slot, tid, &fault) {
             Ok(()) => Next::RETRY,
             Err(reason) => self.kill(slot, &Crime::PageFault(fault, reason)),
         }
@@ -296,6 +310,9 @@ impl Gate {
     /// The end of the first process is the end of the machine.
     fn end_with(&mut self, pid: Pid, verdict: &Verdict) {
         if self.world.is_first(pid) {
+            if let Some(books) = &self.books {
+                books.report();
+            }
             self.world.audit();
             end::halt(verdict);
         }

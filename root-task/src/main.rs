@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod archive;
+mod books;
 mod boot;
 mod client;
 mod clock;
@@ -20,6 +21,8 @@ mod entropy;
 mod gate;
 mod log;
 mod message;
+mod paging;
+mod program;
 mod report;
 mod rtc;
 mod serial;

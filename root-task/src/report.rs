@@ -2,19 +2,18 @@
 
 use core::fmt;
 
-use capos_loader::Denied;
+use ring_server_core::{Denied, PageFault};
 use sel4::MessageInfo;
 use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
 
 use crate::client::Client;
-use crate::log;
-use crate::world::PageFault;
+use crate::paging::Unrepaired;
 
 /// What a process did.
 #[derive(Debug)]
 pub enum Crime {
     /// An access its address space does not allow, or no memory allows.
-    PageFault(VmFault, PageFault),
+    PageFault(VmFault, Unrepaired),
     /// A processor exception.
     Exception(UserException),
     /// A `syscall` instruction that was not rewritten.
@@ -77,24 +76,21 @@ impl fmt::Display for Crime {
     }
 }
 
-fn because(reason: &PageFault) -> &'static str {
+fn because(reason: &Unrepaired) -> &'static str {
     match reason {
-        PageFault::Denied(Denied::Unmapped) => "unmapped",
-        PageFault::Denied(Denied::Reserved) => "reserved",
-        PageFault::Denied(Denied::NotReadable) => "not-readable",
-        PageFault::Denied(Denied::NotWritable) => "not-writable",
-        PageFault::Denied(Denied::NotExecutable) => "not-executable",
-        PageFault::Disagreement => "mapped-already",
-        PageFault::NoMemory(_) => "no-memory",
+        Unrepaired::Fault(PageFault::Denied(Denied::Unmapped)) => "unmapped",
+        Unrepaired::Fault(PageFault::Denied(Denied::Reserved)) => "reserved",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotReadable)) => "not-readable",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotWritable)) => "not-writable",
+        Unrepaired::Fault(PageFault::Denied(Denied::NotExecutable)) => "not-executable",
+        Unrepaired::Fault(PageFault::NoMemory) => "no-memory",
+        Unrepaired::Disagreement => "mapped-already",
     }
 }
 
 /// Writes the report of a killed process.
 pub fn fault(client: &Client, crime: &Crime) {
-    if let Crime::PageFault(_, PageFault::NoMemory(shortage)) = crime {
-        log!("pid {}: {shortage}", client.pid.raw());
-    }
-    log::line(format_args!(
+    crate::log::line(format_args!(
         "fault: pid={} program={} type={} {crime}",
         client.pid.raw(),
         client.name,

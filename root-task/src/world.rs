@@ -4,38 +4,27 @@
 //! clients, the broker and the devices; the server holds the policy and never
 //! sees a capability.
 
-use alloc::string::String;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
 
 use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
-use capos_loader::{
-    Access, AddressMap, Backing, Denied, FaultVerdict, LoadPlan, Page as ClientPage,
-    layout::PAGE_BYTES,
-};
+use capos_loader::layout::{PAGE_BYTES, page_floor};
+use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
-    AccessFault, AddressSpace, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, PROCESS_SLOTS,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
     Pid, PrepareError, ThreadRef,
 };
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{BuildError, Client, Nursery, Program, frame_page, new_page, rights};
+use crate::client::{self, BuildError, Client, Nursery, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::entropy;
 use crate::log;
 use crate::message;
+use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
-
-/// Why a page fault was not repaired. The process is killed for all of them.
-#[derive(Clone, Copy, Debug)]
-pub enum PageFault {
-    /// The process may not do that.
-    Denied(Denied),
-    /// The page is there and allows the access, yet the processor refused it.
-    Disagreement,
-    /// No memory for the page.
-    NoMemory(BrokerError),
-}
 
 /// The machine below the server.
 pub struct World {
@@ -47,6 +36,7 @@ pub struct World {
     pub console: Uart,
     /// Programs and manifest.
     package: Package,
+    programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
     /// The process whose end is the system's.
@@ -56,14 +46,14 @@ pub struct World {
     reading: Option<ClockReading>,
     /// What was in use before the first process.
     idle: Option<Usage>,
-    clients: [Option<Client>; PROCESS_SLOTS],
+    /// Set when a process ended and only the first one is left.
+    alone_again: bool,
+    clients: [Option<Box<Client>>; PROCESS_SLOTS],
 }
 
 /// A process under construction.
 struct Prepared {
-    name: String,
-    file: &'static [u8],
-    plan: LoadPlan,
+    program: Rc<Program>,
     space: SpaceId,
 }
 
@@ -81,11 +71,13 @@ impl World {
             clock,
             console,
             package,
+            programs: Programs::new(),
             endpoint,
             first: None,
             prepared: None,
             reading: None,
             idle: None,
+            alone_again: false,
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
@@ -103,6 +95,13 @@ impl World {
     /// Sets what the clock said, and when.
     pub fn set_clock_reading(&mut self, reading: Option<ClockReading>) {
         self.reading = reading;
+    }
+
+    /// Whether a process ended, since this was last asked, and left the first
+    /// one alone.
+    #[inline]
+    pub fn take_alone_again(&mut self) -> bool {
+        core::mem::take(&mut self.alone_again)
     }
 
     /// Notes what is in use while there is no process.
@@ -135,21 +134,11 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let file = self
-            .package
-            .archive
-            .program(program)
-            .map_err(|_| PrepareError::NoSuchProgram)?;
-        let plan = LoadPlan::parse(file).map_err(|error| {
-            log!("{program} was refused: {error}");
-            PrepareError::BadProgram
-        })?;
+        let program = self.programs.find(&self.package.archive, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
-        let space = readable_ranges(&plan);
+        let space = AddressMap::for_program(&program.plan, true);
         self.prepared = Some(Prepared {
-            name: String::from(program),
-            file,
-            plan,
+            program,
             space: nursery.space,
         });
         Ok(Embryo {
@@ -160,11 +149,11 @@ impl World {
 
     fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
-        let program = Program {
+        let program = client::Program {
             pid,
-            name: &prepared.name,
-            file: prepared.file,
-            plan: &prepared.plan,
+            name: &prepared.program.name,
+            file: prepared.program.file,
+            plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
         let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
@@ -177,12 +166,12 @@ impl World {
 
     /// The client in a process slot, as named by a badge.
     pub fn client_in(&self, slot: usize) -> Option<&Client> {
-        self.clients.get(slot)?.as_ref()
+        self.clients.get(slot)?.as_deref()
     }
 
     /// The client in a process slot, for change.
     pub fn client_in_mut(&mut self, slot: usize) -> Option<&mut Client> {
-        self.clients.get_mut(slot)?.as_mut()
+        self.clients.get_mut(slot)?.as_deref_mut()
     }
 
     fn client(&self, pid: Pid) -> Option<&Client> {
@@ -190,81 +179,57 @@ impl World {
             .filter(|client| client.pid == pid)
     }
 
-    /// Backs the page a fault of `slot`'s process asks for.
-    ///
-    /// # Errors
-    /// [`PageFault`].
-    pub fn repair(&mut self, slot: usize, fault: &sel4::fault::VmFault) -> Result<(), PageFault> {
-        let Some(client) = self.client_in(slot) else {
-            return Err(PageFault::Denied(Denied::Unmapped));
-        };
-        let access = fault.access();
-        let is_write = access == sel4::fault::Access::Write;
-        let is_fetch = access == sel4::fault::Access::Execute;
-        match client.map.classify_fault(fault.addr, is_write, is_fetch) {
-            FaultVerdict::Deny(denied) => Err(PageFault::Denied(denied)),
-            FaultVerdict::Back(page) => {
-                let space = client.space;
-                if self.broker.page(space, page.address).is_some() {
-                    return Err(PageFault::Disagreement);
-                }
-                new_page(
-                    &mut self.broker,
-                    space,
-                    page.address,
-                    rights(page.protection),
-                )
-                .map(drop)
-                .map_err(PageFault::NoMemory)
-            }
-        }
-    }
-
-    /// The page behind `addr` if the process may access it so; backed for
-    /// writing, `None` inside for a page of zeroes not backed yet.
-    ///
-    /// A page that is mapped allows what its mapping does, so the map of
-    /// regions is asked only about pages that are not.
+    /// The page behind `addr`: `None` for zeroes that have no memory yet.
     #[inline]
-    fn reach(&mut self, pid: Pid, addr: u64, access: Access) -> Result<Option<Page>, AccessFault> {
+    fn page_at(&self, pid: Pid, addr: u64) -> Result<Option<Page>, AccessFault> {
         let space = self.client(pid).ok_or(AccessFault)?.space;
-        match self.broker.page(space, addr) {
-            Some(page) if access == Access::Write && page.rights != Rights::ReadWrite => {
-                Err(AccessFault)
-            }
-            Some(page) => frame_page(&self.broker, page.frame)
-                .map(Some)
-                .ok_or(AccessFault),
-            None => self.reach_unbacked(pid, addr, access),
-        }
+        Ok(backed_page(&self.broker, space, addr))
     }
 
-    #[cold]
-    fn reach_unbacked(
-        &mut self,
-        pid: Pid,
-        addr: u64,
-        access: Access,
-    ) -> Result<Option<Page>, AccessFault> {
-        let client = self.client(pid).ok_or(AccessFault)?;
-        let page = client.map.page_for(addr, access).map_err(|_| AccessFault)?;
-        let space = client.space;
-        match access {
-            _ if page.backing != Backing::DemandZero => Err(AccessFault),
-            Access::Read | Access::Execute => Ok(None),
-            Access::Write => self.back_for_server(space, page).map(Some),
+    /// Copies bytes of one page out.
+    #[inline]
+    fn read_page(&self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        match self.page_at(pid, addr)? {
+            Some(page) => page.copy_out(offset_in_page(addr), out),
+            None => out.fill(0),
         }
+        Ok(())
+    }
+
+    /// Copies bytes into one page.
+    #[inline]
+    fn write_page(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        let page = match self.page_at(pid, addr)? {
+            Some(page) => page,
+            None => self.back_for_server(pid, addr)?,
+        };
+        page.copy_in(offset_in_page(addr), bytes);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn read_pages(&self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        let mut pieces = pieces(addr, out.len());
+        pieces.try_for_each(|(at, range)| self.read_page(pid, at, &mut out[range]))
+    }
+
+    #[inline(never)]
+    fn write_pages(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        let mut pieces = pieces(addr, bytes.len());
+        pieces.try_for_each(|(at, range)| self.write_page(pid, at, &bytes[range]))
     }
 
     /// As a page fault would, in the middle of a fault message.
-    fn back_for_server(
-        &mut self,
-        space: cap_broker::SpaceId,
-        page: ClientPage,
-    ) -> Result<Page, AccessFault> {
-        let rights: Rights = rights(page.protection);
-        message::preserve(|| new_page(&mut self.broker, space, page.address, rights))
-            .map_err(|_| AccessFault)
+    #[cold]
+    fn back_for_server(&mut self, pid: Pid, addr: u64) -> Result<Page, AccessFault> {
+        let space = self.client(pid).ok_or(AccessFault)?.space;
+        let page = page_floor(addr);
+        message::preserve(|| new_page(&mut self.broker, space, page, Rights::ReadWrite)).map_err(
+            |error| {
+                log!("no page for a buffer: {error}");
+                AccessFault
+            },
+        )
     }
 }
 
@@ -283,21 +248,6 @@ fn held(usage: &Usage) -> Usage {
 fn no_memory(error: BrokerError) -> PrepareError {
     log!("no room for a process: {error}");
     PrepareError::NoMemory
-}
-
-/// The ranges a process may name as buffers.
-fn readable_ranges(plan: &LoadPlan) -> AddressSpace {
-    let mut space = AddressSpace::new();
-    for region in AddressMap::for_program(plan, true).regions() {
-        let access = if region.protection.write {
-            ring_server_core::Access::ReadWrite
-        } else {
-            ring_server_core::Access::Read
-        };
-        let mapped = space.map(region.start, region.end - region.start, access);
-        debug_assert!(mapped.is_ok(), "regions of a program do not overlap");
-    }
-    space
 }
 
 /// Splits a range of client addresses at page boundaries: address, range in
@@ -340,23 +290,32 @@ impl Machine for World {
         }
     }
 
-    fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
-        for (at, range) in pieces(addr, out.len()) {
-            match self.reach(pid, at, Access::Read)? {
-                Some(page) => page.copy_out(offset_in_page(at), &mut out[range]),
-                None => out[range].fill(0),
+    fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
+        let space = self.client(pid).ok_or(NoMemory)?.space;
+        if self.broker.page(space, page).is_some() {
+            return Ok(Backed::Already);
+        }
+        match new_page(&mut self.broker, space, page, rights(protection)) {
+            Ok(_) => Ok(Backed::Now),
+            Err(error) => {
+                log!("pid {}: {error}", pid.raw());
+                Err(NoMemory)
             }
         }
-        Ok(())
+    }
+
+    fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        if offset_in_page(addr) + out.len() <= PAGE_BYTES as usize {
+            return self.read_page(pid, addr, out);
+        }
+        self.read_pages(pid, addr, out)
     }
 
     fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
-        for (at, range) in pieces(addr, bytes.len()) {
-            if let Some(page) = self.reach(pid, at, Access::Write)? {
-                page.copy_in(offset_in_page(at), &bytes[range]);
-            }
+        if offset_in_page(addr) + bytes.len() <= PAGE_BYTES as usize {
+            return self.write_page(pid, addr, bytes);
         }
-        Ok(())
+        self.write_pages(pid, addr, bytes)
     }
 
     fn prepare(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
@@ -367,7 +326,7 @@ impl Machine for World {
         match message::preserve(|| self.build(pid, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
-                self.clients[pid.slot()] = Some(client);
+                self.clients[pid.slot()] = Some(Box::new(client));
                 Ok(())
             }
             Err(error) => {
@@ -382,7 +341,7 @@ impl Machine for World {
             return;
         };
         if let Err(error) = message::preserve(|| self.broker.destroy_space(prepared.space)) {
-            log!("{} leaves something behind: {error}", prepared.name);
+            log!("{} leaves something behind: {error}", prepared.program.name);
         }
     }
 
@@ -399,6 +358,7 @@ impl Machine for World {
         if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
             log!("pid {} leaves something behind: {error}", pid.raw());
         }
+        self.alone_again = self.clients.iter().flatten().count() == 1;
     }
 
     fn boot_manifest(&self) -> &[u8] {

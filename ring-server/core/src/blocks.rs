@@ -65,6 +65,11 @@ impl Blocks {
         }
     }
 
+    /// Number of blocks in chains.
+    pub(crate) fn used(&self) -> usize {
+        self.bytes.len() - self.free_count
+    }
+
     /// Takes blocks for `len` bytes and fills each with `fill(offset, bytes)`.
     ///
     /// # Errors

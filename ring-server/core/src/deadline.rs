@@ -31,6 +31,11 @@ impl Deadlines {
         }
     }
 
+    /// Number of timers that are set.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<u64> {
         self.heap.first().map(|&(due, _)| due)

@@ -197,11 +197,11 @@ fn two_processes<R>(
 /// Checks the client's ranges and lengths; answers the transport error.
 fn check_buffers<R>(process: &Process<R>, sqe: &CapSqe) -> Result<(), i32> {
     let scratch = process.limits.ring_scratch_bytes;
-    if sqe.len > scratch || !process.space.can_read(sqe.addr, sqe.len.into()) {
+    if sqe.len > scratch || !process.space.is_readable(sqe.addr, sqe.len.into()) {
         return Err(CAP_ERR_INVALID_PARAMS_BUFFER);
     }
     let (addr, len) = (sqe.result_addr, sqe.result_len);
-    if len > scratch || !process.space.can_write(addr, len.into()) {
+    if len > scratch || !process.space.is_writable(addr, len.into()) {
         return Err(CAP_ERR_INVALID_RESULT_BUFFER);
     }
     Ok(())
@@ -251,7 +251,7 @@ pub(crate) fn raise<M: Machine>(
         Ok(len) if len <= room => len,
         _ => return CAP_ERR_APPLICATION_EXCEPTION_TRUNCATED,
     };
-    let writable = process.space.can_write(result.addr, len as u64);
+    let writable = process.space.is_writable(result.addr, len as u64);
     if writable
         && machine
             .write(process.pid, result.addr, &bytes[..len])

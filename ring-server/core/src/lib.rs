@@ -18,8 +18,8 @@
 
 extern crate alloc;
 
-pub mod address_space;
 mod blocks;
+mod books;
 pub mod cap_table;
 pub mod capset;
 mod deadline;
@@ -29,11 +29,13 @@ mod dispatch;
 pub mod encode;
 mod endpoint;
 mod exception;
+mod family;
 mod grants;
 mod ids;
 mod kernel;
 mod limits;
 mod machine;
+mod memory;
 mod objects;
 mod park;
 mod pool;
@@ -50,19 +52,26 @@ mod spawn;
 mod transfer;
 mod waiting;
 
-pub use address_space::{Access, AddressSpace, MapError};
+pub use books::Books;
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
+};
+pub use capos_loader::{
+    Access, AddressMap, Backing, Denied, MapError, Protection, Region, RegionKind,
 };
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
 pub use endpoint::endpoint_bytes;
 pub use exception::Exception;
+pub use family::SPAWNED_PROCESSES_MAX;
 pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
-pub use machine::{AccessFault, ClockReading, Embryo, Machine, PrepareError, RingPage, RingWord};
+pub use machine::{
+    AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+};
+pub use memory::PageFault;
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,

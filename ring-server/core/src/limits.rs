@@ -3,6 +3,8 @@
 use capos_config::ResourceProfile;
 use capos_config::ring::SQ_ENTRIES;
 
+use crate::ids::PROCESS_SLOTS;
+
 /// Longest params message accepted, in bytes.
 pub const PARAMS_BYTES_MAX: u32 = 64 * 1024;
 /// Longest result buffer accepted, in bytes.
@@ -90,6 +92,8 @@ impl Capacity {
 pub struct Limits {
     /// Capability slots.
     pub cap_slots: u32,
+    /// Live processes it answers for: those it started, and those they did.
+    pub processes: u32,
     /// Threads.
     pub threads: u32,
     /// Concurrent `Timer.sleep` calls.
@@ -120,6 +124,7 @@ impl Limits {
     /// The ceilings alone, for processes without a profile.
     pub const CEILING: Self = Self {
         cap_slots: CAP_SLOTS_MAX as u32,
+        processes: PROCESS_SLOTS as u32,
         threads: THREADS_MAX as u32,
         sleeps: SLEEPS_MAX as u32,
         outstanding_calls: OUTSTANDING_CALLS_MAX,
@@ -139,6 +144,7 @@ impl Limits {
         let ceiling = Self::CEILING;
         Self {
             cap_slots: ceiling.cap_slots.min(profile.cap_limit),
+            processes: ceiling.processes.min(profile.process_limit),
             threads: ceiling.threads.min(profile.thread_limit),
             sleeps: ceiling.sleeps.min(profile.timer_waiter_limit),
             outstanding_calls: ceiling.outstanding_calls,

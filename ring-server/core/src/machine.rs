@@ -12,18 +12,33 @@
 //! - **M3** No method calls back into the server.
 //!
 //! # Contract for callers
-//! The core calls [`Machine::read`] and [`Machine::write`] only for ranges its
-//! own [`AddressSpace`](crate::AddressSpace) allows; an implementation may
-//! still refuse, and the core answers the client with the transport error of
-//! that buffer.
+//! - **M4** The core calls [`Machine::read`] and [`Machine::write`] only for
+//!   ranges that the process's [`AddressMap`] allows to be read or written, so
+//!   an implementation needs no map of its own: a page it has not backed reads
+//!   as zeroes, and is backed readable and writable when it is written. An
+//!   implementation may still refuse, and the core answers the client with the
+//!   transport error of that buffer.
 
 use capos_config::ring::{CapCqe, CapRingHeader, CapSqe};
+use capos_loader::{AddressMap, Protection};
 use core::mem::offset_of;
 
-use crate::address_space::AddressSpace;
 use crate::capset::CAPSET_PAGE_BYTES;
 use crate::diagnostics::Diagnostic;
 use crate::ids::{Pid, ThreadRef};
+
+/// What [`Machine::back`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backed {
+    /// The page had no memory and has now.
+    Now,
+    /// The page was there already, with what it allows.
+    Already,
+}
+
+/// Memory, or something else the machine needs for it, ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
 
 /// The range is not mapped, or not with the access that is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +97,8 @@ pub trait RingPage {
 pub struct Embryo<R> {
     /// Its ring page, with the ABI's header.
     pub ring: R,
-    /// Its readable and writable memory.
-    pub space: AddressSpace,
+    /// What its addresses mean.
+    pub space: AddressMap,
 }
 
 /// One moment in both times.
@@ -166,14 +181,25 @@ pub trait Machine {
     /// Emits bytes verbatim on the capOS console.
     fn console_write(&mut self, bytes: &[u8]);
 
-    /// Copies client memory into `out`.
+    /// Makes sure that a demand-zero page is backed and mapped with what
+    /// `protection` allows, so that a thread that faulted on it can go on.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
+        let _ = (pid, page, protection);
+        Err(NoMemory)
+    }
+
+    /// Copies client memory into `out` (M4).
     ///
     /// # Errors
     /// [`AccessFault`] if any byte of the range is not readable; `out` is then
     /// unspecified.
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault>;
 
-    /// Copies `bytes` into client memory; backs demand-zero pages on the way.
+    /// Copies `bytes` into client memory; backs demand-zero pages on the way
+    /// (M4).
     ///
     /// # Errors
     /// [`AccessFault`] if any byte of the range is not writable; a prefix may

@@ -280,6 +280,11 @@ impl Objects {
         self.objects.remove(object.0).map(|entry| entry.object)
     }
 
+    /// Number of objects and of cells.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.objects.used(), self.epochs.used())
+    }
+
     /// Total references from outside the store to objects and to cells, for
     /// conservation checks.
     pub fn total_references(&self) -> (u64, u64) {

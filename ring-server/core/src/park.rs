@@ -9,8 +9,8 @@ use capos_config::ring::{
     CAP_ERR_INVALID_PARAMS_BUFFER, CAP_ERR_INVALID_REQUEST, CAP_ERR_INVOKE_FAILED, CapSqe,
     PARK_INTERRUPTED, PARK_TIMED_OUT, PARK_VALUE_MISMATCH, PARK_WOKEN,
 };
+use capos_loader::layout::USER_LIMIT;
 
-use crate::address_space::USER_ADDRESS_END;
 use crate::cap_table::CapId;
 use crate::dispatch::{Caller, Outcome};
 use crate::ids::ThreadRef;
@@ -76,7 +76,7 @@ impl<M: Machine> Server<M> {
     /// Authority, shape and readability of a park word.
     fn check_park_word(&self, caller: Caller, sqe: &CapSqe) -> Result<(), i32> {
         let process = self.park_authority(caller, sqe)?;
-        if process.space.can_read(sqe.addr, WORD_BYTES) {
+        if process.space.is_readable(sqe.addr, WORD_BYTES) {
             Ok(())
         } else {
             Err(CAP_ERR_INVALID_PARAMS_BUFFER)
@@ -99,7 +99,7 @@ impl<M: Machine> Server<M> {
         if self.objects.get(hold.object) != Some(Object::ParkSpace) {
             return Err(CAP_ERR_INVOKE_FAILED);
         }
-        if !sqe.addr.is_multiple_of(WORD_BYTES) || sqe.addr >= USER_ADDRESS_END {
+        if !sqe.addr.is_multiple_of(WORD_BYTES) || sqe.addr >= USER_LIMIT {
             return Err(CAP_ERR_INVALID_REQUEST);
         }
         Ok(process)

@@ -34,6 +34,11 @@ impl<T> Pool<T> {
         self.slots.len() as u32
     }
 
+    /// Number of records.
+    pub(crate) fn used(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// Stores `value`, or gives it back when the pool is full.
     pub(crate) fn insert(&mut self, value: T) -> Result<u32, T> {
         let Some(index) = self.free.pop() else {

@@ -1,8 +1,8 @@
 //! What the server keeps for each process.
 
 use capos_config::ring::CapCqe;
+use capos_loader::AddressMap;
 
-use crate::address_space::AddressSpace;
 use crate::cap_table::CapTable;
 use crate::deadline::Timer;
 use crate::diagnostics::Limiter;
@@ -42,7 +42,8 @@ pub(crate) struct Process<R> {
     pub(crate) pid: Pid,
     pub(crate) ring: Ring<R>,
     pub(crate) caps: CapTable,
-    pub(crate) space: AddressSpace,
+    /// What its addresses mean: the one authority on buffers and faults.
+    pub(crate) space: AddressMap,
     pub(crate) limits: Limits,
     pub(crate) outstanding: u32,
     /// Receives that wait at endpoints; not counted in `outstanding`.
@@ -61,11 +62,11 @@ pub(crate) struct Process<R> {
     pub(crate) limiter: Limiter,
     /// Record of the handle on this process, if there is one.
     pub(crate) handle: Option<u32>,
-    /// Who spawned it.
-    pub(crate) parent: Option<Pid>,
     pub(crate) made: Made,
     /// Calls that wait at notifications.
     pub(crate) notification_waits: u32,
+    /// Who answers for it (L1).
+    pub(crate) sponsor: Option<Pid>,
 }
 
 impl<R: RingPage> Process<R> {
@@ -74,7 +75,7 @@ impl<R: RingPage> Process<R> {
         pid: Pid,
         page: R,
         caps: CapTable,
-        space: AddressSpace,
+        space: AddressMap,
         limits: Limits,
         session: SessionId,
     ) -> Self {
@@ -97,9 +98,9 @@ impl<R: RingPage> Process<R> {
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,
-            parent: None,
             made: Made::default(),
             notification_waits: 0,
+            sponsor: None,
         }
     }
 

@@ -7,8 +7,9 @@
 
 use capos_config::ResourceProfile;
 use capos_config::ring::{CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES};
+use capos_loader::layout::{PAGE_BYTES, USER_LIMIT};
+use capos_loader::{AddressMap, Backing, Protection, Region, RegionKind};
 
-use crate::address_space::{Access, AddressSpace, USER_ADDRESS_END};
 use crate::cap_table::{
     CapError, CapId, CapTable, Hold, HoldOrigin, TransferKind, TransferMode, TransferScope,
 };
@@ -357,19 +358,28 @@ harness! {
 }
 
 harness! {
-    /// V1: a range is accessible exactly if it lies in what was mapped; no
+    /// L4: a range is accessible exactly if it lies in what was mapped; no
     /// length wraps around.
     fn ranges_do_not_wrap() unwind(6) {
-        let (start, size): (u64, u64) = (kani::any(), kani::any());
-        let mut space = AddressSpace::new();
-        let end = start.checked_add(size).filter(|&end| size > 0 && end <= USER_ADDRESS_END);
-        let mapped = space.map(start, size, Access::ReadWrite);
-        assert_eq!(mapped.is_ok(), end.is_some());
-        let (addr, len): (u64, u64) = (kani::any(), kani::any());
-        let inside = end.is_some_and(|end| {
-            start <= addr && addr.checked_add(len).is_some_and(|last| last <= end)
-        });
-        assert_eq!(space.can_write(addr, len), len == 0 || inside);
+        let (first, pages): (u64, u32) = (kani::any(), kani::any());
+        let start = (first >> 16) * PAGE_BYTES;
+        let end = start + u64::from(pages) * PAGE_BYTES;
+        let mut space = AddressMap::new(2);
+        let region = Region {
+            start,
+            end,
+            protection: Protection::READ_WRITE,
+            backing: Backing::DemandZero,
+            kind: RegionKind::Anonymous,
+        };
+        let good = start < end && end <= USER_LIMIT;
+        assert_eq!(space.insert(region).is_ok(), good);
+        let (near, len): (u32, u64) = (kani::any(), kani::any());
+        let addr = start.wrapping_add(near.into());
+        let inside = good
+            && start <= addr
+            && addr.checked_add(len).is_some_and(|last| last <= end);
+        assert_eq!(space.is_writable(addr, len), len == 0 || inside);
         space.check();
     }
 }

@@ -236,7 +236,7 @@ impl<M: Machine> Server<M> {
         };
         let (addr, len) = (sqe.result_addr, sqe.result_len);
         let fits = len as usize >= HEADER_BYTES && len <= process.limits.ring_scratch_bytes;
-        if !fits || !process.space.can_write(addr, len.into()) {
+        if !fits || !process.space.is_writable(addr, len.into()) {
             return Outcome::code(sqe, CAP_ERR_INVALID_RESULT_BUFFER);
         }
         if let Err(exception) = self.enqueue_recv(caller, sqe, index) {
@@ -368,7 +368,7 @@ impl<M: Machine> Server<M> {
             return Err(DeliveryError::Call(CAP_ERR_TRANSFER_NOT_SUPPORTED));
         }
         let fits = total <= recv.result.len as usize;
-        if !fits || !receiver.space.can_write(recv.result.addr, total as u64) {
+        if !fits || !receiver.space.is_writable(recv.result.addr, total as u64) {
             return Err(DeliveryError::Recv);
         }
         self.endpoints
@@ -474,7 +474,7 @@ impl<M: Machine> Server<M> {
         let Some(process) = self.processes[caller.slot].as_deref() else {
             return Err(CAP_ERR_INVOKE_FAILED);
         };
-        let readable = process.space.can_read(sqe.addr, sqe.len.into());
+        let readable = process.space.is_readable(sqe.addr, sqe.len.into());
         if sqe.len > process.limits.ring_scratch_bytes || !readable {
             return Err(CAP_ERR_INVALID_PARAMS_BUFFER);
         }
@@ -556,7 +556,7 @@ impl<M: Machine> Server<M> {
         let Some(process) = self.processes[call.caller.pid.slot()].as_deref_mut() else {
             return Err(ReturnError::Caller(CAP_ERR_INVALID_RESULT_BUFFER));
         };
-        if !process.space.can_write(call.result.addr, total) {
+        if !process.space.is_writable(call.result.addr, total) {
             return Err(ReturnError::Caller(CAP_ERR_INVALID_RESULT_BUFFER));
         }
         self.endpoints
@@ -582,7 +582,7 @@ impl<M: Machine> Server<M> {
             return Err(fault);
         };
         let payload = &Word::words_to_bytes(&self.params)[..sqe.len as usize];
-        if !process.space.can_write(call.result.addr, sqe.len.into()) {
+        if !process.space.is_writable(call.result.addr, sqe.len.into()) {
             return Err(fault);
         }
         machine

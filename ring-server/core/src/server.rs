@@ -23,8 +23,8 @@ use capos_config::ring::{
     CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
+use capos_loader::AddressMap;
 
-use crate::address_space::AddressSpace;
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 use crate::deadline::Deadlines;
@@ -75,7 +75,7 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct ProcessSpec<'a, R> {
     ring: R,
-    space: AddressSpace,
+    space: AddressMap,
     limits: Limits,
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
@@ -84,7 +84,7 @@ pub struct ProcessSpec<'a, R> {
 impl<'a, R> ProcessSpec<'a, R> {
     /// A process whose ring page is `ring` (already initialised with the ABI's
     /// header) and whose memory is `space`; ceilings as limits, no grants.
-    pub const fn new(ring: R, space: AddressSpace) -> Self {
+    pub const fn new(ring: R, space: AddressMap) -> Self {
         Self {
             ring,
             space,
@@ -362,6 +362,7 @@ impl<M: Machine> Server<M> {
         self.forget_pipe_waits(pid);
         self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
+        self.bequeath(pid, process.sponsor);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
@@ -369,17 +370,11 @@ impl<M: Machine> Server<M> {
         }
         self.close_unused_session(process.session);
         self.reap(machine);
-        self.bequeath(&process);
-        machine.bury(pid, code);
-    }
-
-    /// Charges the parent for what a process that is gone made and others
-    /// still hold; what has no living parent is limited by its store alone.
-    fn bequeath(&mut self, process: &Process<M::Ring>) {
-        if let Some(parent) = process.parent {
-            self.inherit_pipes(process.pid, parent);
-            self.inherit_notifications(process.pid, parent);
+        if let Some(sponsor) = process.sponsor {
+            self.inherit_pipes(pid, sponsor);
+            self.inherit_notifications(pid, sponsor);
         }
+        machine.bury(pid, code);
     }
 
     /// Handles the `exit` trap: the process of `thread` ends.
@@ -759,7 +754,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// The memory map of a live process, to follow mappings made for it.
-    pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressSpace> {
+    pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressMap> {
         self.process_mut(pid).map(|process| &mut process.space)
     }
 
@@ -772,6 +767,7 @@ impl<M: Machine> Server<M> {
         self.check_handles();
         self.pipes.check();
         self.notifications.check();
+        self.check_families();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {

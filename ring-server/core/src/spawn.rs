@@ -257,7 +257,8 @@ impl<M: Machine> Server<M> {
         let result_caps = 2 + grants.iter().filter(made_for_child).count();
         self.check_result_room(caller, sqe, SPAWN_RESULT_BYTES, result_caps)?;
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
-        let (session, limits) = (parent.session, parent.limits);
+        let (session, limits) = (parent.session, parent.limits.for_child());
+        self.check_family(caller.thread.pid)?;
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
@@ -271,9 +272,7 @@ impl<M: Machine> Server<M> {
                 return Err(create_refused(&error).into());
             }
         };
-        if let Some(process) = self.process_mut(child) {
-            process.parent = Some(caller.thread.pid);
-        }
+        self.sponsor(child, caller.thread.pid);
         if let Err(error) = machine.launch(child, &capset) {
             self.destroy_process(machine, child);
             return Err(prepare_refused(error).into());

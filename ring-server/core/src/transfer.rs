@@ -59,7 +59,7 @@ impl Descriptors {
         transfer_descriptor_region_end(sqe.addr, sqe.len, sqe.xfer_cap_count).ok_or(malformed)?;
         let mut bytes = [0; DESCRIPTOR_BYTES_MAX];
         let region = &mut bytes[..count * CAP_TRANSFER_DESCRIPTOR_SIZE];
-        if !process.space.can_read(start, region.len() as u64) {
+        if !process.space.is_readable(start, region.len() as u64) {
             return Err(CAP_ERR_INVALID_PARAMS_BUFFER);
         }
         machine

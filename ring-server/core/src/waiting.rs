@@ -56,7 +56,7 @@ impl<M: Machine> Server<M> {
             return self.raise_to(machine, pid, result, exception);
         }
         let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_write(result.addr, bytes.len() as u64)) {
+        if !space.is_some_and(|space| space.is_writable(result.addr, bytes.len() as u64)) {
             return CAP_ERR_INVALID_RESULT_BUFFER;
         }
         machine

@@ -15,12 +15,12 @@ mod system;
 use std::collections::BTreeMap;
 
 pub use host::HostMachine;
-pub use memory::Memory;
+pub use memory::{Memory, anonymous};
 pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
-    AccessFault, CAPSET_PAGE_BYTES, ClockReading, Diagnostic, Embryo, Machine, Pid, PrepareError,
-    ThreadRef,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Diagnostic, Embryo, Machine, NoMemory,
+    Pid, PrepareError, Protection, ThreadRef,
 };
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
@@ -99,6 +99,10 @@ impl Machine for Model {
 
     fn console_write(&mut self, bytes: &[u8]) {
         self.console.extend_from_slice(bytes);
+    }
+
+    fn back(&mut self, pid: Pid, page: u64, _: Protection) -> Result<Backed, NoMemory> {
+        self.memory.get_mut(&pid).ok_or(NoMemory)?.back(page)
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {

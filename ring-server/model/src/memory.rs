@@ -2,14 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use ring_server_core::{Access, AccessFault, AddressSpace};
+use ring_server_core::{
+    AccessFault, AddressMap, Backed, Backing, NoMemory, Protection, Region, RegionKind,
+};
 
 const PAGE: u64 = 4096;
 
 #[derive(Debug)]
 struct ModelPage {
-    access: Access,
+    protection: Protection,
     bytes: Option<Box<[u8; PAGE as usize]>>,
+}
+
+const REGIONS_MAX: usize = 512;
+
+/// Memory that is zero on first touch and that its process may unmap, as a
+/// region of a map.
+pub const fn anonymous(start: u64, len: u64, protection: Protection) -> Region {
+    Region {
+        start,
+        end: start + len,
+        protection,
+        backing: Backing::DemandZero,
+        kind: RegionKind::Anonymous,
+    }
 }
 
 /// The memory of one process.
@@ -20,10 +36,10 @@ pub struct Memory {
 
 impl Memory {
     /// Maps whole pages, zero on first touch.
-    pub fn map(&mut self, start: u64, len: u64, access: Access) {
+    pub fn map(&mut self, start: u64, len: u64, protection: Protection) {
         for base in (start..start + len).step_by(PAGE as usize) {
             let page = ModelPage {
-                access,
+                protection,
                 bytes: None,
             };
             self.pages.insert(base, page);
@@ -37,14 +53,23 @@ impl Memory {
     }
 
     /// The same ranges as the core sees them.
-    pub fn address_space(&self) -> AddressSpace {
-        let mut space = AddressSpace::new();
+    pub fn address_space(&self) -> AddressMap {
+        let mut space = AddressMap::new(REGIONS_MAX);
         for (&base, page) in &self.pages {
-            space
-                .map(base, PAGE, page.access)
-                .expect("pages are disjoint and in user space");
+            let mapped = space.insert(anonymous(base, PAGE, page.protection));
+            mapped.expect("pages are disjoint and in user space");
         }
         space
+    }
+
+    /// Backs a page as after a fault.
+    pub fn back(&mut self, page: u64) -> Result<Backed, NoMemory> {
+        let page = self.pages.get_mut(&page).ok_or(NoMemory)?;
+        if page.bytes.is_some() {
+            return Ok(Backed::Already);
+        }
+        page.bytes = Some(Box::new([0; PAGE as usize]));
+        Ok(Backed::Now)
     }
 
     /// Copies out, failing on the first unmapped byte.
@@ -56,6 +81,9 @@ impl Memory {
             let chunk = rest.len().min(PAGE as usize - within);
             let (now, later) = rest.split_at_mut(chunk);
             let page = self.pages.get(&page).ok_or(AccessFault)?;
+            if page.protection.is_none() {
+                return Err(AccessFault);
+            }
             match &page.bytes {
                 Some(bytes) => now.copy_from_slice(&bytes[within..within + chunk]),
                 None => now.fill(0),
@@ -75,7 +103,7 @@ impl Memory {
             let chunk = rest.len().min(PAGE as usize - within);
             let (now, later) = rest.split_at(chunk);
             let page = self.pages.get_mut(&page).ok_or(AccessFault)?;
-            if page.access != Access::ReadWrite {
+            if !page.protection.write {
                 return Err(AccessFault);
             }
             let backing = page

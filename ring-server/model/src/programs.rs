@@ -1,7 +1,7 @@
 //! Programs of the model machine: names that can be spawned, and what became
 //! of them. A spawned program does nothing until a test acts for it.
 
-use ring_server_core::{Access, CAPSET_PAGE_BYTES, Embryo, Pid, PrepareError};
+use ring_server_core::{CAPSET_PAGE_BYTES, Embryo, Pid, PrepareError, Protection};
 
 use crate::system::{Client, DATA, DATA_BYTES, RODATA};
 use crate::{Memory, ModelRing};
@@ -27,8 +27,8 @@ const BAD_PREFIX: &str = "bad";
 /// The memory every simulated process starts with.
 pub(crate) fn fresh_memory() -> Memory {
     let mut memory = Memory::default();
-    memory.map(DATA, DATA_BYTES, Access::ReadWrite);
-    memory.map(RODATA, 4096, Access::Read);
+    memory.map(DATA, DATA_BYTES, Protection::READ_WRITE);
+    memory.map(RODATA, 4096, Protection::READ);
     memory
 }
 

@@ -11,9 +11,9 @@ use capos_config::capos_capnp::{
 };
 use capos_config::ring::*;
 use ring_server_core::{
-    Access, AddressSpace, BootSecret, CAPSET_PAGE_BYTES, CapId, CapSetError, CapSetPage, Capacity,
+    AddressMap, BootSecret, CAPSET_PAGE_BYTES, CapId, CapSetError, CapSetPage, Capacity,
     CreateError, Embryo, Entry, Grant, Limits, Machine, Passing, Pid, PrepareError, ProcessSpec,
-    Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
+    Protection, Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
 };
 use ring_server_model::{Client, Model, ModelRing, System, call, sqe};
 
@@ -156,7 +156,7 @@ impl Machine for Bare {
             _ if !self.prepares => Err(PrepareError::NoMemory),
             _ => Ok(Embryo {
                 ring: ModelRing::new(),
-                space: AddressSpace::new(),
+                space: AddressMap::new(0),
             }),
         }
     }
@@ -215,7 +215,7 @@ fn a_machine_may_leave_out_programs_and_reports() {
     let mut server = Server::<Bare>::with_boot_secret(BootSecret::new([2; 32]));
     let mut machine = Bare::default();
     let mut memory = ring_server_model::Memory::default();
-    memory.map(Client::DATA, 0x10_000, Access::ReadWrite);
+    memory.map(Client::DATA, 0x10_000, Protection::READ_WRITE);
     let ring = ModelRing::new();
     let grants = [
         Grant::kernel("spawner", KernelCapSource::ProcessSpawner),

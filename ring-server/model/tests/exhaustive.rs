@@ -15,7 +15,7 @@ use std::hash::{DefaultHasher, Hasher};
 use capos_config::KernelCapSource;
 use capos_config::ring::*;
 use ring_server_core::*;
-use ring_server_model::{call, sqe};
+use ring_server_model::{anonymous, call, sqe};
 
 const DATA: u64 = 0x1000;
 const PAGE: usize = 4096;
@@ -193,9 +193,9 @@ impl State {
     }
 
     fn spawn(&mut self, index: usize, grants: &[Grant<'_>], cap_slots: u32) -> Pid {
-        let mut space = AddressSpace::new();
+        let mut space = AddressMap::new(1);
         space
-            .map(DATA, PAGE as u64, Access::ReadWrite)
+            .insert(anonymous(DATA, PAGE as u64, Protection::READ_WRITE))
             .expect("free");
         let limits = Limits {
             cap_slots,

@@ -522,7 +522,9 @@ fn the_servers_own_map_decides_whatever_the_machine_would_allow() {
     let mut system = System::new();
     let mut client = system.spawn(&[CONSOLE, TIMER]);
     let space = system.server.address_space_mut(client.pid).unwrap();
-    space.unmap(Client::DATA, 0x1000);
+    space
+        .remove(Client::DATA, Client::DATA + 0x1000, |_| ())
+        .unwrap();
     let params = write_line_params("secret");
     system.poke(&client, Client::DATA, &params);
     let write = CapSqe {

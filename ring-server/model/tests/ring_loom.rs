@@ -106,7 +106,7 @@ fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
         notification_waits: 0,
     };
     let mut server = Server::with_capacity(&capacity, None);
-    let spec = ProcessSpec::new(ring.clone(), AddressSpace::new());
+    let spec = ProcessSpec::new(ring.clone(), AddressMap::new(0));
     let pid = server.create_process(spec, &mut [0; CAPSET_PAGE_BYTES]);
     (server, pid.expect("one process fits"))
 }

@@ -93,7 +93,7 @@ fn indices_are_private_and_submissions_are_read_once() {
         seen: Rc::default(),
     };
     let mut capset = Box::new([0; CAPSET_PAGE_BYTES]);
-    let space = ring_server_core::AddressSpace::new();
+    let space = ring_server_core::AddressMap::new(0);
     let spec = ProcessSpec::new(ring.clone(), space);
     let pid = server.create_process(spec, &mut capset).unwrap();
     for slot in 0..16 {
@@ -555,7 +555,13 @@ fn a_record_of_a_result_is_written_only_where_the_caller_still_has_memory() {
         .call_id;
     let pid = triangle.client.pid;
     let space = triangle.system.server.address_space_mut(pid).unwrap();
-    space.unmap(Client::DATA + 0x2000, 0x1000);
+    space
+        .remove(
+            Client::DATA + 0x2000,
+            Client::DATA + 0x2000 + 0x1000,
+            |_| (),
+        )
+        .unwrap();
     let console = triangle.owner.cap("console");
     triangle
         .system

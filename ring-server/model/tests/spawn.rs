@@ -10,7 +10,8 @@ use capos_config::capos_capnp::{
 use capos_config::ring::*;
 use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 use ring_server_core::{
-    EXIT_FAULT, EXIT_TERMINATED, Entry, Grant, HoldOrigin, Limits, PROCESS_SLOTS, Tid, WAIT_FOREVER,
+    EXIT_FAULT, EXIT_TERMINATED, Entry, Grant, HoldOrigin, Limits, PROCESS_SLOTS,
+    SPAWNED_PROCESSES_MAX, Tid, WAIT_FOREVER,
 };
 use ring_server_model::{Client, System, call, cap_records};
 
@@ -621,7 +622,7 @@ fn a_wait_is_written_only_where_the_client_still_has_memory() {
     assert!(family.handle_call(spawned.handle, WAIT, 64).is_none());
     let pid = family.parent.pid;
     let space = family.system.server.address_space_mut(pid).unwrap();
-    space.unmap(RESULT, 4096);
+    space.remove(RESULT, RESULT + 4096, |_| ()).unwrap();
     let before = family.system.peek(&family.parent, RESULT, 64);
     family.exit(&spawned.child, -7);
     assert_eq!(
@@ -633,4 +634,56 @@ fn a_wait_is_written_only_where_the_client_still_has_memory() {
         before,
         "the server's own map decides"
     );
+}
+
+const TOO_MANY_OF_ONE: &str = "too many processes of one program";
+
+/// L1: whoever is started is on the account of whoever started it.
+#[test]
+fn a_spawned_program_meets_its_own_quota_of_processes_before_the_system_is_full() {
+    let mut family = Family::new();
+    let spawned = family.spawn(&[kernel("spawner", Wire::ProcessSpawner)]);
+    let grandparent = core::mem::replace(&mut family.parent, spawned.child);
+    let mut children = Vec::new();
+    for _ in 0..SPAWNED_PROCESSES_MAX {
+        children.push(family.spawn(&[]));
+    }
+    let (kind, message) = family.refusal("prog", &[]);
+    assert_eq!(kind, ExceptionType::Overloaded);
+    assert_eq!(message, TOO_MANY_OF_ONE);
+    let breeder = core::mem::replace(&mut family.parent, grandparent);
+    children.push(family.spawn(&[]));
+    let grandparent = core::mem::replace(&mut family.parent, breeder);
+    let gone = children.remove(0);
+    family.exit(&gone.child, 0);
+    family.spawn(&[]);
+    let breeder = core::mem::replace(&mut family.parent, grandparent);
+    family.system.kill(breeder);
+    family.spawn(&[]);
+    family.system.server.check();
+}
+
+/// L1: a program's children are on the account of those above it, and stay
+/// there when it ends.
+#[test]
+fn nobody_escapes_the_account_it_was_started_on() {
+    let mut family = Family::limited(Limits {
+        processes: 3,
+        ..Limits::CEILING
+    });
+    let spawned = family.spawn(&[kernel("spawner", Wire::ProcessSpawner)]);
+    let grandparent = core::mem::replace(&mut family.parent, spawned.child);
+    let first = family.spawn(&[]);
+    family.spawn(&[]);
+    let (_, message) = family.refusal("prog", &[]);
+    assert_eq!(message, TOO_MANY_OF_ONE, "the grandparent's quota");
+    let parent = core::mem::replace(&mut family.parent, grandparent);
+    let (_, message) = family.refusal("prog", &[]);
+    assert_eq!(message, TOO_MANY_OF_ONE, "grandchildren count");
+    family.system.kill(parent);
+    family.spawn(&[]);
+    let (_, message) = family.refusal("prog", &[]);
+    assert_eq!(message, TOO_MANY_OF_ONE, "orphans count");
+    family.exit(&first.child, 0);
+    family.spawn(&[]);
 }

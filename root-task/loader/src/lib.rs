@@ -6,6 +6,7 @@
 //! may be executed. [`AddressMap`] is the process's address space as the
 //! personality understands it: it answers what a page fault means and whether
 //! a buffer a client names may be read or written.
+//! [`read_bootstrap_manifest`] reads the manifest the programs come with.
 //!
 //! Guarantees, and where they are established:
 //!
@@ -30,11 +31,13 @@ extern crate alloc;
 pub mod error;
 pub mod image;
 pub mod layout;
+pub mod manifest;
 pub mod map;
 pub mod tls;
 
 pub use error::{LoadError, MapError, SegmentKind};
 pub use image::{FileRange, LoadPlan, Segment};
 pub use layout::{EntryState, Protection};
+pub use manifest::read_bootstrap_manifest;
 pub use map::{Access, AddressMap, Backing, Denied, FaultVerdict, Page, Region, RegionKind};
 pub use tls::TlsPlan;

@@ -12,6 +12,7 @@
 //!   and below [`USER_LIMIT`].
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use crate::error::MapError;
 use crate::image::LoadPlan;
@@ -111,6 +112,16 @@ impl Region {
             && self.backing == next.backing
     }
 
+    #[inline]
+    fn is_readable(&self) -> bool {
+        self.backing != Backing::Reserved && self.protection.effective_read()
+    }
+
+    #[inline]
+    fn is_writable(&self) -> bool {
+        self.backing != Backing::Reserved && self.protection.write
+    }
+
     const fn contains(&self, address: u64) -> bool {
         address >= self.start && address < self.end
     }
@@ -198,6 +209,9 @@ pub const DYNAMIC_REGION_CAPACITY: usize = 512;
 pub struct AddressMap {
     regions: Vec<Region>,
     capacity: usize,
+    /// Index of the region that was asked about last, if it is still there: a
+    /// program's buffers tend to lie in one.
+    recent: Cell<usize>,
 }
 
 impl AddressMap {
@@ -207,6 +221,7 @@ impl AddressMap {
         Self {
             regions: Vec::with_capacity(capacity.min(32)),
             capacity,
+            recent: Cell::new(0),
         }
     }
 
@@ -326,12 +341,44 @@ impl AddressMap {
 
     /// True when the process may read `length` bytes at `address`.
     pub fn is_readable(&self, address: u64, length: u64) -> bool {
-        self.check_range(address, length, Access::Read).is_ok()
+        length == 0 || self.covers(address, length, Region::is_readable)
     }
 
     /// True when the process may write `length` bytes at `address`.
+    #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
-        self.check_range(address, length, Access::Write).is_ok()
+        length == 0 || self.covers(address, length, Region::is_writable)
+    }
+
+    /// [`check_range`](Self::check_range) without reasons: every buffer of
+    /// every submission is asked about.
+    #[inline]
+    fn covers(&self, address: u64, length: u64, allows: impl Fn(&Region) -> bool) -> bool {
+        let Some(end) = address.checked_add(length) else {
+            return false;
+        };
+        let recent = self.regions.get(self.recent.get());
+        if recent.is_some_and(|region| region.start <= address && end <= region.end) {
+            return recent.is_some_and(allows);
+        }
+        self.covers_by_search(address, end, allows)
+    }
+
+    #[cold]
+    fn covers_by_search(&self, address: u64, end: u64, allows: impl Fn(&Region) -> bool) -> bool {
+        let first = self.regions.partition_point(|region| region.end <= address);
+        self.recent.set(first);
+        let mut covered = address;
+        for region in &self.regions[first..] {
+            if region.start > covered || !allows(region) {
+                return false;
+            }
+            if region.end >= end {
+                return true;
+            }
+            covered = region.end;
+        }
+        false
     }
 
     /// Adds a region. Anonymous neighbours that agree become one region.

@@ -2,7 +2,7 @@
 //! entry, time, faults and ends.
 
 use capos_config::ring::*;
-use ring_server_core::{Access, Tid, WAIT_FOREVER};
+use ring_server_core::{Protection, Tid, WAIT_FOREVER};
 use ring_server_model::{Client, sqe};
 
 use crate::input::Input;
@@ -59,7 +59,7 @@ fn act(world: &mut World, input: &mut Input<'_>, who: usize, step: u8, user_data
         }
         12 => {
             let page = input.u8();
-            let access = input.pick(&[None, Some(Access::Read), Some(Access::ReadWrite)]);
+            let access = input.pick(&[None, Some(Protection::READ), Some(Protection::READ_WRITE)]);
             world.remap(who, page, access);
         }
         13 => world.system.pass(pick_time(input)),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use capos_config::ring::{CAP_OP_CALL, CAP_OP_CANCEL, CAP_OP_RETURN, CapCqe, CapSqe};
-use ring_server_core::{Access, CapId, Hold, Tid};
+use ring_server_core::{CapId, Hold, Protection, Tid};
 use ring_server_model::{Client, System, sqe};
 
 use crate::input::Input;
@@ -62,7 +62,7 @@ fn round(world: &mut World, input: &mut Input<'_>, who: usize, user_data: u64) {
     };
     let unreadable = input.u8() == 0xfe;
     if unreadable {
-        world.remap(OWNER, 0x20, Some(Access::Read));
+        world.remap(OWNER, 0x20, Some(Protection::READ));
     }
     let before = (snapshot(world, who), snapshot(world, OWNER));
     world.clients[OWNER].resynchronise();
@@ -88,7 +88,7 @@ fn round(world: &mut World, input: &mut Input<'_>, who: usize, user_data: u64) {
         }
     }
     if unreadable {
-        world.remap(OWNER, 0x20, Some(Access::ReadWrite));
+        world.remap(OWNER, 0x20, Some(Protection::READ_WRITE));
     }
     cancel(world, own, user_data + 1);
     clear(world, own, user_data + 3);
@@ -159,7 +159,7 @@ fn answer(
             enter(world, OWNER);
         }
     }
-    world.remap(who, 1, Some(Access::ReadWrite));
+    world.remap(who, 1, Some(Protection::READ_WRITE));
 }
 
 /// An endpoint capability of a client: a facet to call, or its own.

@@ -2,10 +2,10 @@
 
 use capos_config::KernelCapSource;
 use ring_server_core::{
-    Access, BootSecret, CapId, Capacity, Grant, Hold, Limits, Passing, Pid, Server, SessionId,
+    BootSecret, CapId, Capacity, Grant, Hold, Limits, Passing, Pid, Protection, Server, SessionId,
     SessionInfo,
 };
-use ring_server_model::{Client, Model, System};
+use ring_server_model::{Client, Model, System, anonymous};
 
 use crate::input::Input;
 
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// Unmaps or maps a page of a client for both the machine and the server.
-    pub(crate) fn remap(&mut self, who: usize, page: u8, access: Option<Access>) {
+    pub(crate) fn remap(&mut self, who: usize, page: u8, access: Option<Protection>) {
         let pid = self.clients[who].pid;
         let start = Client::DATA + u64::from(page % 48) * PAGE;
         let machine = &mut self.system.machine;
@@ -132,10 +132,12 @@ impl World {
         ) else {
             return;
         };
-        space.unmap(start, PAGE);
+        // Nothing is there if it was unmapped before.
+        let _ = space.remove(start, start + PAGE, |_| ());
         memory.unmap(start, PAGE);
         if let Some(access) = access {
-            space.map(start, PAGE, access).expect("the page is free");
+            let region = anonymous(start, PAGE, access);
+            space.insert(region).expect("the page is free");
             memory.map(start, PAGE, access);
         }
     }

@@ -11,7 +11,9 @@
 //! Output depends on the input alone: entries come in the order given, with all
 //! times, owners and device numbers zero.
 
-use capos_config::manifest::{FromCueValue, SYSTEM_MANIFEST_SCHEMA_VERSION, SystemManifest};
+use capos_config::manifest::{
+    FromCueValue, SYSTEM_MANIFEST_SCHEMA_VERSION, SystemConfig, SystemManifest,
+};
 use capos_config::manifest::{KernelBootstrapManifest, KernelCapSource, NamedBlob};
 use capos_config::{CueField, CueValue, capset};
 use capos_loader::LoadPlan;
@@ -142,11 +144,17 @@ fn parse_grant(word: &str) -> Result<Grant, ImageError> {
 }
 
 /// Builds the boot manifest: `programs` by name only, `init` as PID 1 with
-/// `grants`.
+/// `grants`. With `debug` the root task logs more, and compares what is in use
+/// whenever only PID 1 is left.
 ///
 /// # Errors
 /// [`ImageError::Manifest`] with capos-config's reason.
-pub fn manifest(init: &str, programs: &[&str], grants: &[Grant]) -> Result<Vec<u8>, ImageError> {
+pub fn manifest(
+    init: &str,
+    programs: &[&str],
+    grants: &[Grant],
+    debug: bool,
+) -> Result<Vec<u8>, ImageError> {
     let binaries = programs.iter().map(|&name| NamedBlob {
         name: name.into(),
         data: Vec::new(),
@@ -156,14 +164,22 @@ pub fn manifest(init: &str, programs: &[&str], grants: &[Grant]) -> Result<Vec<u
         CueField::new("binary", CueValue::text(init)),
         CueField::new("caps", CueValue::list(caps)),
     ]);
+    let params = debug.then(debug_params).transpose();
+    let params = params.map_err(|error| ImageError::Manifest(error.to_string()))?;
     let system = SystemManifest {
         schema_version: SYSTEM_MANIFEST_SCHEMA_VERSION,
         binaries: binaries.collect(),
         init_config: CueValue::struct_([CueField::new("init", init_value)]),
-        kernel_params: None,
+        kernel_params: params,
         extension_points: None,
     };
     encode_validated(&system).map_err(|error| ImageError::Manifest(error.to_string()))
+}
+
+/// Defaults, but for the log.
+fn debug_params() -> capos_config::Result<SystemConfig> {
+    let level = CueField::new("logLevel", CueValue::text("debug"));
+    SystemConfig::from_cue_value(&CueValue::struct_([level]))
 }
 
 fn grant_value(grant: &Grant) -> CueValue {
@@ -462,7 +478,9 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_with_the_manifest() {
         let grants = parse_grants("own=endpoint+shoe_size").unwrap();
-        let error = manifest("a", &["a"], &grants).unwrap_err().to_string();
+        let error = manifest("a", &["a"], &grants, false)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("shoe_size"), "{error}");
     }
 }

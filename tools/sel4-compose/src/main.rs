@@ -62,6 +62,10 @@ enum Verb {
     Test {
         /// Scenarios to run, and nothing else.
         scenarios: Vec<String>,
+        /// Kernel capabilities their applications get as well: how a scenario
+        /// that runs on demand is told a number.
+        #[arg(long, default_value = "", requires = "scenarios")]
+        caps: String,
     },
     /// Run the default system.
     Simulate {
@@ -158,7 +162,7 @@ fn perform(options: &Options) -> Result<u8, Failure> {
     match &options.command {
         Verb::Setup => prepare(options, &AppOptions::smoke(0)).map(|_| 0),
         Verb::Check => check(options),
-        Verb::Test { scenarios } => test(options, scenarios),
+        Verb::Test { scenarios, caps } => test(options, scenarios, caps),
         Verb::Simulate { timeout } => run(options, &AppOptions::smoke(*timeout), SMOKE),
         Verb::App(app) => run(options, app, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
@@ -173,10 +177,13 @@ fn check(options: &Options) -> Result<u8, Failure> {
     Ok(conclude(host::check(&places, &prefix)?))
 }
 
-fn test(options: &Options, names: &[String]) -> Result<u8, Failure> {
+fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
     let places = Places::find()?;
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
-    let scenarios = prove::select(all, names).map_err(Failure::Selection)?;
+    let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
+    for scenario in &mut scenarios {
+        scenario.caps = format!("{} {caps}", scenario.caps);
+    }
     let installed = options.prefix.is_some();
     let mut tally = Tally::default();
     let prefix = open_prefix(options, &places)?;
@@ -256,6 +263,7 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         qemu: system::emulator(options.qemu.clone()),
         icount: options.icount,
         memory_mib: options.memory,
+        debug: false,
         quiet: false,
     };
     let prefix = open_prefix(options, &places)?;

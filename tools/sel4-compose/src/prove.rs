@@ -165,6 +165,7 @@ impl<'a> Prover<'a> {
             qemu: self.qemu.clone(),
             icount: scenario.icount,
             memory_mib: system::MEMORY_MIB,
+            debug: scenario.debug,
             quiet: true,
         };
         let (_, prefix, root_task) = match self.current.take() {
@@ -238,7 +239,8 @@ fn print(scenario: &Scenario, proof: &Proof) {
     }
 }
 
-/// Those of `scenarios` that `names` asks for; all if it asks for none.
+/// Those of `scenarios` that `names` asks for; all but those that want to be
+/// asked for if it asks for none.
 ///
 /// # Errors
 /// The first name there is no scenario for.
@@ -251,6 +253,9 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
             all.join(", ")
         ));
     }
-    let wanted = |scenario: &Scenario| names.is_empty() || names.contains(&scenario.name);
+    let wanted = |scenario: &Scenario| match names {
+        [] => !scenario.on_demand,
+        names => names.contains(&scenario.name),
+    };
     Ok(scenarios.into_iter().filter(wanted).collect())
 }

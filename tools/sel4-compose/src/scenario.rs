@@ -68,6 +68,12 @@ pub struct Scenario {
     /// What the machine's clock shows at power-on, as QEMU takes it
     /// (`2031-05-06T19:08:09`); the host's time otherwise.
     pub clock: Option<String>,
+    /// Log what is in use whenever only the application is left.
+    #[serde(default)]
+    pub debug: bool,
+    /// Run only when asked for by name.
+    #[serde(rename = "on-demand", default)]
+    pub on_demand: bool,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
@@ -86,6 +92,9 @@ pub struct Scenario {
     /// Repeat lines that begin so below the result: of the console, or of the
     /// log where a test runs as the root task.
     pub show: Option<String>,
+    /// Repeat lines of the log that begin so, too.
+    #[serde(rename = "show-log")]
+    pub show_log: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
     pub unchanged: bool,
@@ -176,21 +185,28 @@ impl Scenario {
         complaints
     }
 
-    /// The console lines to repeat below the result.
+    /// The lines to repeat below the result.
     pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
-        let Some(start) = &self.show else {
-            return Vec::new();
+        let log = outcome.log.join("\n");
+        let console = String::from_utf8_lossy(&outcome.console);
+        let (first, second) = match self.root_task {
+            Some(_) => (lines_from(&log, &self.show), Vec::new()),
+            None => (
+                lines_from(&console, &self.show),
+                lines_from(&log, &self.show_log),
+            ),
         };
-        let lines = match self.root_task {
-            Some(_) => outcome.log.join("\n"),
-            None => String::from_utf8_lossy(&outcome.console).into_owned(),
-        };
-        lines
-            .lines()
-            .filter(|line| line.starts_with(start.as_str()))
-            .map(str::to_owned)
-            .collect()
+        [first, second].concat()
     }
+}
+
+/// The lines of `text` that begin with `start`, if there is one.
+fn lines_from(text: &str, start: &Option<String>) -> Vec<String> {
+    let Some(start) = start else {
+        return Vec::new();
+    };
+    let wanted = text.lines().filter(|line| line.starts_with(start.as_str()));
+    wanted.map(str::to_owned).collect()
 }
 
 /// The first of `texts` that does not appear behind the ones before it.

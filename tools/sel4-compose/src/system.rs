@@ -82,6 +82,8 @@ pub struct Plan {
     pub icount: bool,
     /// Memory of the machine in MiB.
     pub memory_mib: u32,
+    /// Have the root task log more, see [`image::manifest`].
+    pub debug: bool,
     /// Let Cargo show warnings and errors only.
     pub quiet: bool,
 }
@@ -196,7 +198,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
         .chain(&programs)
         .map(|app| pack_program(app, prefix))
         .collect::<Result<Vec<_>, _>>()?;
-    let archive = boot_archive(&packed, &plan.grants)?;
+    let archive = boot_archive(&packed, &plan.grants, plan.debug)?;
     let summaries: Vec<&str> = packed
         .iter()
         .map(|packed| packed.summary.as_str())
@@ -322,12 +324,16 @@ fn rewrite_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), Syst
 }
 
 /// The first program starts; the others can be started by name.
-fn boot_archive(programs: &[PackedProgram], grants: &[Grant]) -> Result<Vec<u8>, ImageError> {
+fn boot_archive(
+    programs: &[PackedProgram],
+    grants: &[Grant],
+    debug: bool,
+) -> Result<Vec<u8>, ImageError> {
     let names: Vec<&str> = programs
         .iter()
         .map(|program| program.name.as_str())
         .collect();
-    let manifest = image::manifest(names[0], &names, grants)?;
+    let manifest = image::manifest(names[0], &names, grants, debug)?;
     let files = programs.iter().map(|program| {
         let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
         (name, program.file.as_slice())

@@ -478,7 +478,7 @@ impl<M: Machine> Server<M> {
     fn resume_write(&mut self, machine: &mut M, index: u32, write: &Transfer) -> i32 {
         let (pid, params) = (write.call.thread.pid, (write.addr, write.len));
         let space = self.process(pid).map(|process| &process.space);
-        if !space.is_some_and(|space| space.can_read(write.addr, write.len.into())) {
+        if !space.is_some_and(|space| space.is_readable(write.addr, write.len.into())) {
             return CAP_ERR_INVALID_PARAMS_BUFFER;
         }
         let accepted = self
@@ -597,8 +597,9 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Passes what a process that is gone made on to its parent, if that
-    /// lives: pipes that others still hold go on being paid for.
+    /// Charges whoever answers for a process that is gone with the pipes it
+    /// made and others still hold. What nobody answers for is limited by its
+    /// store alone.
     pub(crate) fn inherit_pipes(&mut self, from: Pid, heir: Pid) {
         let mut inherited = 0;
         for pipe in self.pipes.table.values_mut() {

@@ -9,9 +9,9 @@ use capos_config::capos_capnp::{ExceptionType, cap_exception, capability_manager
 use capos_config::ring::CapCqe;
 use capos_rt::{CallId, CompletedCall, CopyTransfer, RingClient, RingClientError, Transport};
 use ring_server_core::{
-    Access, AddressSpace, CAPSET_PAGE_BYTES, Entry, Grant, Pid, ProcessSpec, Server, Tid,
+    AddressMap, CAPSET_PAGE_BYTES, Entry, Grant, Pid, ProcessSpec, Protection, Server, Tid,
 };
-use ring_server_model::{HostMachine, ModelRing};
+use ring_server_model::{HostMachine, ModelRing, anonymous};
 
 /// Params of `Console.writeLine`.
 pub fn write_line_params(text: &str) -> Vec<u8> {
@@ -57,9 +57,9 @@ impl PublishedClient {
         let mut server = Server::new();
         let ring = ModelRing::new();
         let mut capset = Box::new([0; CAPSET_PAGE_BYTES]);
-        let mut space = AddressSpace::new();
+        let mut space = AddressMap::new(1);
         space
-            .map(0x1000, 0x7fff_ffff_e000, Access::ReadWrite)
+            .insert(anonymous(0x1000, 0x7fff_ffff_e000, Protection::READ_WRITE))
             .expect("all of user space; the host refuses what is not there");
         let spec = ProcessSpec::new(ring.clone(), space).grants(grants);
         let pid = server.create_process(spec, &mut capset).unwrap();

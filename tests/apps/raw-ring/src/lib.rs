@@ -15,12 +15,16 @@ use core::sync::atomic::{Ordering, fence};
 use capos::syscall::cap_enter;
 use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
 
+pub mod bench;
+pub mod chance;
 mod entry;
 pub mod exception;
 pub mod family;
+pub mod latency;
 pub mod loopback;
 mod message;
 pub mod proof;
+pub mod timer;
 
 pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};
 pub use loopback::Loopback;

@@ -99,6 +99,20 @@ impl Process {
             .map_err(|_| Failure(alloc::format!("no capability `{name}`")))
     }
 
+    /// The number that a capability's name ends in: with `seed-7` granted,
+    /// `seed` is 7. What it grants does not matter; it is a way to tell a
+    /// program something.
+    pub fn told(&self, name: &str) -> Option<u64> {
+        self.capset.iter().find_map(|entry| {
+            let name_bytes = entry.name.get(..entry.name_len as usize)?;
+            let number = core::str::from_utf8(name_bytes)
+                .ok()?
+                .strip_prefix(name)?
+                .strip_prefix('-')?;
+            number.parse().ok()
+        })
+    }
+
     /// Writes a line on the console.
     ///
     /// # Errors

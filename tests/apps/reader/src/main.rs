@@ -66,10 +66,10 @@ fn prove(process: &mut Process) -> Proof {
     report(process, parent, b'1', true)?;
     read(process, boot, stays)?;
     report(process, parent, b'2', true)?;
+    report(process, parent, b'3', stays)?;
     if stays {
         return read(process, boot, true);
     }
-    report(process, parent, b'3', false)?;
     // What is revoked can still be given back, once.
     process.ring.expect("RELEASE", release(boot), 0)?;
     process.ring.expect("RELEASE again", release(boot), -1)?;
