@@ -22,8 +22,10 @@ pub mod exception;
 pub mod family;
 pub mod latency;
 pub mod loopback;
+pub mod memory;
 mod message;
 pub mod proof;
+pub mod sharer;
 pub mod threads;
 pub mod timer;
 
