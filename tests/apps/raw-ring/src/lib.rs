@@ -23,8 +23,10 @@ pub mod family;
 pub mod latency;
 pub mod loopback;
 pub mod memory;
+pub mod memory_entries;
 mod message;
 pub mod proof;
+pub mod sharer;
 pub mod threads;
 pub mod timer;
 
