@@ -10,7 +10,10 @@ KERNEL      ?= release
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
-MEMORY      ?= 512
+MEMORY      ?=
+SYSTEM      ?= system.toml
+IMAGE       ?= build/image
+JSON        ?=
 LOG         ?=
 PROOF       ?=
 SECONDS     ?= 10
@@ -27,18 +30,24 @@ export DOCS_RS = 1
 compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet) \
 	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
-	--memory "$(MEMORY)" $(if $(ICOUNT),--icount) $(if $(LOG),--log)
+	$(if $(MEMORY),--memory "$(MEMORY)") $(if $(ICOUNT),--icount) $(if $(LOG),--log)
 evidence = cargo run --quiet --package evidence --
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test simulate app gdb inspect clean packages rust \
-	soak reference fuzz-smoke mutants coverage
+.PHONY: help setup check test simulate system image inspect app gdb sites clean \
+	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make simulate    boot the default system in QEMU and show what it prints'
+	@echo 'make simulate    boot a system in QEMU and show what it prints'
+	@echo '                   SYSTEM=...   its description (system.toml)'
+	@echo 'make system      check the description SYSTEM, build nothing'
+	@echo 'make image       build its image'
+	@echo '                   IMAGE=...    directory it goes to (build/image)'
+	@echo 'make inspect     who holds which capability, memory and hardware of SYSTEM'
+	@echo '                   SYSTEM=...   may be a built image as well;  JSON=1'
 	@echo 'make app         run one application as the only program'
 	@echo '                   APP=...      ELF file or Cargo package directory'
 	@echo '                   CAPS="..."   its kernel capabilities, name or name=source (console)'
@@ -57,13 +66,13 @@ help:
 	@echo 'make coverage    line coverage of the core'
 	@echo 'make reference   write docs/reference/abi.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
-	@echo 'make inspect     show the system call sites of the ELF file APP'
+	@echo 'make sites       show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
 	@echo
 	@echo 'TIMEOUT=60       seconds before a guest is stopped'
 	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
 	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
-	@echo 'MEMORY=512       memory of the machine in MiB'
+	@echo 'MEMORY=...       memory of the machine in MiB (what the system says, or 512)'
 	@echo 'ICOUNT=1         count time in instructions (repeatable)'
 	@echo 'LOG=1            show the log of the root task as well'
 
@@ -71,7 +80,7 @@ setup: packages rust
 	@$(compose) setup
 
 check: packages rust
-	@$(compose) check
+	@$(compose) lint
 
 test: packages rust
 	@$(compose) test $(PROOF)
@@ -80,7 +89,13 @@ soak: packages rust
 	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
 
 simulate: packages rust
-	@$(compose) simulate --timeout "$(TIMEOUT)"
+	@$(compose) run "$(SYSTEM)" --timeout "$(TIMEOUT)"
+
+system: packages rust
+	@$(compose) check "$(SYSTEM)"
+
+image: packages rust
+	@$(compose) build "$(SYSTEM)" --output "$(IMAGE)"
 
 app: packages rust
 	@$(if $(APP),,echo 'make app needs APP=, an ELF file or a Cargo package directory' >&2; exit 2)
@@ -102,8 +117,11 @@ coverage: packages rust
 reference: rust
 	@$(evidence) reference
 
-inspect: rust
-	@$(compose) inspect "$(APP)"
+inspect: packages rust
+	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)
+
+sites: rust
+	@$(compose) sites "$(APP)"
 
 clean:
 	rm -rf build target tests/apps/target

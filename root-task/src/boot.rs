@@ -5,12 +5,13 @@ use core::panic::PanicInfo;
 
 use alloc::vec::Vec;
 
-use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger};
+use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, Trigger};
+use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
-    CAPSET_PAGE_BYTES, CreateError, Grant, Machine, PROCESS_SLOTS, PrepareError, ProcessSpec,
-    Server, UnsupportedSource,
+    CAPSET_PAGE_BYTES, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
+    ProcessSpec, Server, UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
@@ -20,9 +21,9 @@ use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
-use crate::serial::{COM1, COM3, PORT_COUNT, Uart};
+use crate::serial::{COM1, COM3, Uart};
 use crate::world::World;
-use crate::{end, log, rtc};
+use crate::{end, hardware, log, rtc};
 
 const _: () = assert!(CAPSET_PAGE_BYTES == PAGE_BYTES as usize);
 
@@ -109,11 +110,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
     let timer = open_timer(&mut broker, &mut clock)?;
-    let archive = Archive::new(sel4_root_task::boot_archive());
-    let package = Package {
-        archive,
-        manifest: archive.manifest_bytes()?,
-    };
+    let archive = Archive::new(sel4_root_task::boot_archive())?;
+    let (package, manifest) = Package::open(archive)?;
     let mut gate = Gate {
         world: World::new(broker, clock, console, package, endpoint),
         server: Server::with_boot_secret(boot_secret()?),
@@ -123,7 +121,6 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     };
     gate.world.set_clock_reading(reading);
     gate.world.note_idle()?;
-    let manifest = archive.manifest()?;
     gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
     Ok(gate)
@@ -201,13 +198,9 @@ fn on_panic(info: &PanicInfo<'_>) {
 
 /// Opens log, console and the way to stop the machine.
 fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
-    let first_to_last = |first: u16, count: u16| PortRange {
-        first,
-        last: first + (count - 1),
-    };
-    end::open(broker.request_ports(first_to_last(end::DEBUG_EXIT_PORT, 2))?);
-    let com1 = broker.request_ports(first_to_last(COM1, PORT_COUNT))?;
-    let com3 = broker.request_ports(first_to_last(COM3, PORT_COUNT))?;
+    end::open(broker.request_ports(hardware::DEBUG_EXIT)?);
+    let com1 = broker.request_ports(hardware::CONSOLE)?;
+    let com3 = broker.request_ports(hardware::LOG)?;
     let console = Uart::open(com1, COM1)?;
     if Uart::open(com3, COM3)?.is_some() {
         log::open(com3, COM3);
@@ -219,15 +212,10 @@ fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
 
 /// Stops the PIT, which shares the HPET timer's pin, and calibrates.
 fn open_clock(broker: &mut Broker) -> Result<Clock, BootError> {
-    /// Mode and command register of the 8254.
-    const PIT_COMMAND: u16 = 0x43;
     /// Channel 0, both bytes, mode 0: it waits for a count that never comes.
     const PIT_CHANNEL0_MODE0: u8 = 0x30;
-    let pit = broker.request_ports(PortRange {
-        first: PIT_COMMAND,
-        last: PIT_COMMAND,
-    })?;
-    pit.ioport_out8(PIT_COMMAND, PIT_CHANNEL0_MODE0)?;
+    let pit = broker.request_ports(hardware::PIT)?;
+    pit.ioport_out8(hardware::PIT_COMMAND, PIT_CHANNEL0_MODE0)?;
     let registers = broker.map_device(HPET_PADDR as u64, 1)?;
     // SAFETY: the broker maps a device page uncached and hands it out once;
     // the mapping is never given back.
@@ -273,9 +261,25 @@ fn start_first(gate: &mut Gate, manifest: &KernelBootstrapManifest) -> Result<()
         })
         .collect();
     let embryo = gate.world.prepare(name)?;
-    let spec = ProcessSpec::new(embryo.ring, embryo.space).grants(&grants);
+    let spec = ProcessSpec::new(embryo.ring, embryo.space)
+        .limits(system_limits(manifest))
+        .grants(&grants);
     let mut capset = [0; CAPSET_PAGE_BYTES];
     let pid = gate.server.create_process(spec, &mut capset)?;
     gate.world.set_first(pid);
     Ok(gate.world.launch(pid, &capset)?)
+}
+
+/// Quotas of the first process, which those it starts inherit.
+fn system_limits(manifest: &KernelBootstrapManifest) -> Limits {
+    /// Name of the resource profile that sets them, if the manifest has it.
+    const PROFILE: &str = "system";
+    let profiles = manifest
+        .kernel_params
+        .iter()
+        .flat_map(|params| &params.resource_profiles);
+    let mut named = profiles.filter(|profile| profile.name == PROFILE);
+    named.next().map_or(Limits::CEILING, |profile| {
+        Limits::from_profile(&ResourceProfile::from_manifest(profile))
+    })
 }

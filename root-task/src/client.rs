@@ -1,18 +1,28 @@
-//! A process as the machine sees it: address space, CSpace, thread.
+//! A process as the machine sees it: address space, CSpace, threads.
 //!
 //! # Theory of operation
 //! [`Client::build`] turns a checked program into pages, tables and a thread
 //! that has not run yet; [`Client::start`] lets it. Whatever fails half way is
 //! taken down by [`Client::tear_down`], which is also how a process ends.
 //!
-//! The CSpace is a CNode of two slots. One is empty, the other holds the fault
-//! endpoint, badged with who the thread is. Its guard is a number no program
-//! holds in a register by accident, so that a stray seL4 call is a capability
-//! fault with a report instead of a message.
+//! The CSpace is a CNode with a slot for each thread a process can have, shared
+//! by them all. A slot holds the fault endpoint, badged with the place of its
+//! thread, from the first time that place is used. The CNode's guard is a number
+//! no program holds in a register by accident, so that a stray seL4 call is a
+//! capability fault with a report instead of a message.
+//!
+//! A thread can name the endpoint of a sibling and so put a page fault or a
+//! capability fault into its mouth. Threads of a process share all its memory
+//! anyway: the first backs a page that every one of them may touch, the second
+//! ends the process, which any of them can do in easier ways.
+//!
+//! A thread that ends takes its TCB along. Keeping it for the next thread would
+//! save some thousand instructions and hand over the state of the processor's
+//! floating-point unit, which no invocation resets.
 //!
 //! # Invariants
-//! - **N1** The badge names slot and thread ([`badge_of`]); the kernel adds it
-//!   and the program cannot choose it.
+//! - **N1** The badge names process slot and thread place ([`badge_of`]); the
+//!   kernel adds it and the program cannot choose it beyond its own threads.
 //! - **N2** A thread whose `saved` is set does not run and waits for
 //!   [`Client::resume`]; no reply is owed to it.
 
@@ -25,7 +35,7 @@ use capos_loader::{
     EntryState, LoadPlan, Protection,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
-use ring_server_core::{Pid, Tid};
+use ring_server_core::{Pid, THREADS_MAX, ThreadEntry, Tid};
 use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
 
 use crate::paging::Repeats;
@@ -34,8 +44,8 @@ use crate::window::{Page, RingWindow};
 /// Priority of application threads. The root task has the highest, 255.
 const PRIORITY: u8 = 100;
 
-const CNODE_RADIX: u8 = 1;
-const FAULT_SLOT: u64 = 1;
+const CNODE_RADIX: u8 = 4;
+const _: () = assert!(1 << CNODE_RADIX == THREADS_MAX, "a slot for each thread");
 /// At most 18 bits on seL4 5.0.0.
 const CSPACE_GUARD: u64 = 0x2_9a5b;
 const CSPACE_GUARD_BITS: usize = 64 - CNODE_RADIX as usize;
@@ -48,19 +58,20 @@ const FAULT_RIGHTS: CapRights = CapRightsBuilder::none()
     .grant_reply(true)
     .build();
 
-const TID_BITS: u32 = 8;
+const INDEX_BITS: u32 = 8;
+const _: () = assert!(THREADS_MAX <= 1 << INDEX_BITS, "a place must fit");
 
-/// The badge of a thread's fault endpoint: never zero, since thread numbers
-/// are not (N1).
-pub const fn badge_of(pid: Pid, tid: Tid) -> u64 {
-    (pid.slot() as u64) << TID_BITS | (tid.raw() as u64 & ((1 << TID_BITS) - 1))
+/// The badge of the fault endpoint of the thread at `index` (N1). A badge of
+/// zero is none and arrives as zero: the same.
+pub const fn badge_of(pid: Pid, index: usize) -> u64 {
+    (pid.slot() as u64) << INDEX_BITS | index as u64
 }
 
-/// Process slot and thread number in a badge.
-pub const fn split_badge(badge: u64) -> (usize, Tid) {
+/// Process slot and thread place in a badge.
+pub const fn split_badge(badge: u64) -> (usize, usize) {
     (
-        (badge >> TID_BITS) as usize,
-        Tid::from_raw(badge as u32 & ((1 << TID_BITS) - 1)),
+        (badge >> INDEX_BITS) as usize,
+        badge as usize & ((1 << INDEX_BITS) - 1),
     )
 }
 
@@ -75,6 +86,66 @@ pub struct Saved {
     pub rflags: u64,
 }
 
+/// A thread: its number, its registers while it waits, its TCB.
+pub struct Thread {
+    /// Its number in its process.
+    pub tid: Tid,
+    /// Set while it waits (N2).
+    pub saved: Option<Saved>,
+    tcb: OwnedObject,
+}
+
+impl Thread {
+    /// Its TCB.
+    pub fn tcb(&self) -> cap::Tcb {
+        cap::Tcb::from_bits(self.tcb.slot().0.into())
+    }
+
+    /// Lets it continue with `rax` if it waits (N2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn resume(&mut self, rax: u64) -> sel4::Result<()> {
+        match self.saved.take() {
+            Some(saved) => self.continue_at(saved, rax),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the registers a trap may change and lets it run.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn continue_at(&self, saved: Saved, rax: u64) -> sel4::Result<()> {
+        /// RIP, RSP, RFLAGS and RAX are the first four registers.
+        const COUNT: usize = 4;
+        let mut context = UserContext::default();
+        context.rip = saved.rip;
+        context.rsp = saved.rsp;
+        context.rflags = saved.rflags;
+        context.rax = rax;
+        self.tcb().tcb_write_registers(true, COUNT, &context)
+    }
+
+    /// Base of its FS segment.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn fs_base(&self) -> sel4::Result<u64> {
+        Ok(self.tcb().tcb_read_all_registers(false)?.fs_base())
+    }
+
+    /// Sets it; it is the last of the registers, so all are written.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_fs_base(&self, fs_base: u64) -> sel4::Result<()> {
+        let mut context = self.tcb().tcb_read_all_registers(false)?;
+        context.set_fs_base(fs_base);
+        self.tcb().tcb_write_all_registers(false, &context)
+    }
+}
+
 /// A process: what it is called, what its memory means, and its kernel
 /// objects.
 pub struct Client {
@@ -87,12 +158,12 @@ pub struct Client {
     pub space: SpaceId,
     /// Faults that found nothing to repair.
     pub repeats: Repeats,
-    /// Set while its thread waits.
-    pub saved: Option<Saved>,
-    /// Calls whose delivery let its thread run next.
+    /// Calls whose delivery let a thread of it run next.
     pub hand_overs: u32,
     cspace: Option<OwnedObject>,
-    tcb: Option<OwnedObject>,
+    threads: [Option<Thread>; THREADS_MAX],
+    /// Places whose fault endpoint is in the CSpace.
+    minted: [bool; THREADS_MAX],
 }
 
 /// The memory a process needs before the server knows it: its ring.
@@ -146,10 +217,10 @@ impl Client {
             name: String::from(program.name),
             space,
             repeats: Repeats::new(),
-            saved: None,
             hand_overs: 0,
             cspace: None,
-            tcb: None,
+            threads: [const { None }; THREADS_MAX],
+            minted: [false; THREADS_MAX],
         };
         match client.furnish(broker, &program, capset, fault_endpoint) {
             Ok(()) => Ok(client),
@@ -170,9 +241,11 @@ impl Client {
         new_page(broker, self.space, CAPSET_ADDRESS, Rights::Read)?.copy_in(0, capset);
         self.load_segments(broker, program)?;
         self.load_tls(broker, program)?;
-        self.make_thread(broker, fault_endpoint)?;
+        let cnode = broker.sizes().cnode(CNODE_RADIX);
+        self.cspace = Some(broker.create_object(cnode)?);
         let entry = program.plan.entry_state(u64::from(self.pid.raw()), true);
-        Ok(self
+        let thread = self.make_thread(broker, fault_endpoint, Tid::MAIN, 0)?;
+        Ok(thread
             .tcb()
             .tcb_write_all_registers(false, &context(&entry))?)
     }
@@ -207,86 +280,137 @@ impl Client {
         Ok(())
     }
 
+    /// A thread that has yet to get its registers.
     fn make_thread(
         &mut self,
         broker: &mut Broker,
         fault_endpoint: cap::Endpoint,
-    ) -> Result<(), BuildError> {
-        let cnode_object = broker.sizes().cnode(CNODE_RADIX);
-        let cspace = broker.create_object(cnode_object)?;
-        let cnode = cap::CNode::from_bits(cspace.slot().0.into());
-        self.cspace = Some(cspace);
-        let own = init_thread::slot::CNODE.cap();
-        cnode
-            .absolute_cptr_from_bits_with_depth(FAULT_SLOT, CNODE_RADIX.into())
-            .mint(
-                &own.absolute_cptr(fault_endpoint.cptr()),
-                FAULT_RIGHTS,
-                badge_of(self.pid, Tid::MAIN),
-            )?;
+        tid: Tid,
+        index: usize,
+    ) -> Result<&Thread, BuildError> {
+        let vspace = cap::VSpace::from_bits(broker.space_root(self.space)?.0.into());
+        let cnode = self.mint_fault_endpoint(fault_endpoint, index)?;
         let tcb_object = broker.sizes().object(ObjectKind::Tcb);
-        self.tcb = Some(broker.create_object(tcb_object)?);
-        let tcb = self.tcb();
-        tcb.tcb_configure(
-            CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | FAULT_SLOT),
+        let place = self.threads.get_mut(index).ok_or(BuildError::NotPrepared)?;
+        let thread = place.insert(Thread {
+            tid,
+            saved: None,
+            tcb: broker.create_object(tcb_object)?,
+        });
+        thread.tcb().tcb_set_space(
+            CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64),
             cnode,
             CNodeCapData::new(CSPACE_GUARD, CSPACE_GUARD_BITS),
-            cap::VSpace::from_bits(broker.space_root(self.space)?.0.into()),
-            0,
-            init_thread::slot::NULL.cap().cast(),
+            vspace,
         )?;
-        Ok(tcb.tcb_set_priority(init_thread::slot::TCB.cap(), PRIORITY)?)
+        let authority = init_thread::slot::TCB.cap();
+        thread.tcb().tcb_set_priority(authority, PRIORITY)?;
+        Ok(thread)
     }
 
-    /// Its thread.
-    pub fn tcb(&self) -> cap::Tcb {
-        let slot = self.tcb.as_ref().map_or(0, |tcb| tcb.slot().0);
-        cap::Tcb::from_bits(slot.into())
+    /// Puts the fault endpoint of a place into the CSpace, which is returned.
+    fn mint_fault_endpoint(
+        &mut self,
+        fault_endpoint: cap::Endpoint,
+        index: usize,
+    ) -> Result<cap::CNode, BuildError> {
+        let cspace = self.cspace.as_ref().ok_or(BuildError::NotPrepared)?;
+        let cnode = cap::CNode::from_bits(cspace.slot().0.into());
+        if !self.minted[index] {
+            let own = init_thread::slot::CNODE.cap();
+            cnode
+                .absolute_cptr_from_bits_with_depth(index as u64, CNODE_RADIX.into())
+                .mint(
+                    &own.absolute_cptr(fault_endpoint.cptr()),
+                    FAULT_RIGHTS,
+                    badge_of(self.pid, index),
+                )?;
+            self.minted[index] = true;
+        }
+        Ok(cnode)
     }
 
-    /// Lets the thread run from where it stands.
+    /// Makes another thread and lets it run.
+    ///
+    /// # Errors
+    /// The broker's or the kernel's; nothing is left behind but a capability
+    /// in the CSpace, for the next thread in this place.
+    pub fn add_thread(
+        &mut self,
+        broker: &mut Broker,
+        fault_endpoint: cap::Endpoint,
+        (tid, index): (Tid, usize),
+        entry: &ThreadEntry,
+    ) -> Result<(), BuildError> {
+        let request = capos_loader::layout::ThreadEntry {
+            entry: entry.entry,
+            stack_top: entry.stack_top,
+            argument: entry.arg,
+            fs_base: entry.fs_base,
+        };
+        let (pid, number) = (self.pid.raw().into(), tid.raw().into());
+        let context = context(&EntryState::thread(request, pid, number, true));
+        let started = self
+            .make_thread(broker, fault_endpoint, tid, index)
+            .and_then(|thread| Ok(thread.tcb().tcb_write_all_registers(true, &context)?));
+        if started.is_err() {
+            self.remove_thread(broker, index)?;
+        }
+        started
+    }
+
+    /// Takes the thread in a place apart, if there is one.
+    ///
+    /// # Errors
+    /// The broker's; it is gone all the same.
+    pub fn remove_thread(&mut self, broker: &mut Broker, index: usize) -> Result<(), BrokerError> {
+        match self.threads.get_mut(index).and_then(Option::take) {
+            Some(thread) => broker.destroy_object(thread.tcb),
+            None => Ok(()),
+        }
+    }
+
+    /// The thread in a place, as named by a badge.
+    #[inline]
+    pub fn thread_at(&self, index: usize) -> Option<&Thread> {
+        self.threads.get(index)?.as_ref()
+    }
+
+    /// The thread in a place, for change.
+    #[inline]
+    pub fn thread_at_mut(&mut self, index: usize) -> Option<&mut Thread> {
+        self.threads.get_mut(index)?.as_mut()
+    }
+
+    /// The thread with a number, for change.
+    #[inline]
+    pub fn thread_mut(&mut self, tid: Tid) -> Option<&mut Thread> {
+        let is_it = |place: &&mut Option<Thread>| place.as_ref().is_some_and(|t| t.tid == tid);
+        self.threads.iter_mut().find(is_it)?.as_mut()
+    }
+
+    /// Lets its first thread run from where it stands.
     ///
     /// # Errors
     /// The kernel's.
     pub fn start(&self) -> sel4::Result<()> {
-        self.tcb().tcb_resume()
+        match self.thread_at(0) {
+            Some(thread) => thread.tcb().tcb_resume(),
+            None => Ok(()),
+        }
     }
 
-    /// Lets a waiting thread continue with `rax`. Does nothing if it does not
-    /// wait (N2).
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn resume(&mut self, rax: u64) -> sel4::Result<()> {
-        let Some(saved) = self.saved.take() else {
-            return Ok(());
-        };
-        self.continue_at(saved, rax)
-    }
-
-    /// Sets the registers a trap may change and lets the thread run.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn continue_at(&self, saved: Saved, rax: u64) -> sel4::Result<()> {
-        /// RIP, RSP, RFLAGS and RAX are the first four registers.
-        const COUNT: usize = 4;
-        let mut context = UserContext::default();
-        context.rip = saved.rip;
-        context.rsp = saved.rsp;
-        context.rflags = saved.rflags;
-        context.rax = rax;
-        self.tcb().tcb_write_registers(true, COUNT, &context)
-    }
-
-    /// Takes thread, CSpace and memory apart and gives everything back.
+    /// Takes threads, CSpace and memory apart and gives everything back.
     ///
     /// # Errors
     /// The broker's first; the rest is gone all the same.
     pub fn tear_down(&mut self, broker: &mut Broker) -> Result<(), BrokerError> {
         let mut outcome = Ok(());
-        for object in [self.tcb.take(), self.cspace.take()].into_iter().flatten() {
-            outcome = outcome.and(broker.destroy_object(object));
+        for index in 0..THREADS_MAX {
+            outcome = outcome.and(self.remove_thread(broker, index));
+        }
+        if let Some(cspace) = self.cspace.take() {
+            outcome = outcome.and(broker.destroy_object(cspace));
         }
         outcome.and(broker.destroy_space(self.space))
     }

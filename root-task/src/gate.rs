@@ -9,7 +9,7 @@
 //!   receive, or by writing the thread's registers, never by both.
 //! - **G2** Nothing here waits for an application.
 
-use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server, Tid};
+use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server};
 use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
     FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
@@ -17,7 +17,7 @@ use sel4::{
 };
 
 use crate::books::Comparison;
-use crate::client::{Saved, backed_page, split_badge};
+use crate::client::{Saved, Thread, backed_page, split_badge};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
@@ -47,6 +47,15 @@ const fn gate_number(rax: u64) -> u64 {
 }
 
 type Registers = [Word; FAST_MESSAGE_REGISTERS];
+
+/// Who speaks, as the badge says: a process slot and a thread's place in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Speaker {
+    /// Slot of its process.
+    pub slot: usize,
+    /// Its place in the process.
+    pub index: usize,
+}
 
 /// How the next receive begins.
 #[derive(Clone, Copy, Debug)]
@@ -146,22 +155,23 @@ impl Gate {
 
     #[inline]
     fn on_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
-        let (slot, tid) = split_badge(badge);
+        let (slot, index) = split_badge(badge);
+        let speaker = Speaker { slot, index };
         match FaultKind::of(info) {
-            Ok(FaultKind::UnknownSyscall) => self.on_trap(slot, tid, words),
-            Ok(FaultKind::VmFault) => self.on_page_fault(slot, tid, words),
-            Ok(FaultKind::UserException) => self.on_exception(slot, tid, words),
+            Ok(FaultKind::UnknownSyscall) => self.on_trap(speaker, words),
+            Ok(FaultKind::VmFault) => self.on_page_fault(speaker, words),
+            Ok(FaultKind::UserException) => self.on_exception(speaker, words),
             Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
-                Ok(Fault::CapFault(fault)) => self.kill(slot, &Crime::CapFault(fault)),
+                Ok(Fault::CapFault(fault)) => self.kill(speaker, &Crime::CapFault(fault)),
                 _ => Next::Receive,
             },
-            _ => self.kill(slot, &Crime::Malformed(info)),
+            _ => self.kill(speaker, &Crime::Malformed(info)),
         }
     }
 
     /// `int 0xA0`: the rewritten gate, or a `syscall` that was not.
     #[inline]
-    fn on_trap(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
+    fn on_trap(&mut self, speaker: Speaker, words: &Registers) -> Next {
         let rax = words[UnknownSyscall::RAX];
         let (number, rdi, rsi) = with_ipc_buffer(|buffer| {
             (
@@ -172,9 +182,9 @@ impl Gate {
         });
         if number != gate_number(rax) {
             let fault = with_ipc_buffer(|buffer| UnknownSyscall::read(words, buffer));
-            return self.kill(slot, &Crime::RawSyscall(fault));
+            return self.kill(speaker, &Crime::RawSyscall(fault));
         }
-        match self.trap(slot, tid, [rax, rdi, rsi]) {
+        match self.trap(speaker, [rax, rdi, rsi]) {
             Trap::Resume(result) => self.answer_trap(words, result),
             Trap::Block => {
                 let saved = with_ipc_buffer(|buffer| Saved {
@@ -182,7 +192,7 @@ impl Gate {
                     rsp: buffer.mr_at::<{ UnknownSyscall::SP }>(),
                     rflags: buffer.mr_at::<{ UnknownSyscall::FLAGS }>(),
                 });
-                self.keep_waiting(slot, saved)
+                self.keep_waiting(speaker, saved)
             }
             Trap::Gone => Next::Receive,
         }
@@ -199,81 +209,94 @@ impl Gate {
         Next::Answer(MessageInfo::new(0, 0, ANSWER_WORDS), words)
     }
 
-    fn keep_waiting(&mut self, slot: usize, saved: Saved) -> Next {
-        if let Some(client) = self.world.client_in_mut(slot) {
-            client.saved = Some(saved);
+    fn keep_waiting(&mut self, speaker: Speaker, saved: Saved) -> Next {
+        let client = self.world.client_in_mut(speaker.slot);
+        if let Some(thread) = client.and_then(|client| client.thread_at_mut(speaker.index)) {
+            thread.saved = Some(saved);
         }
         Next::Receive
     }
 
+    fn thread_at(&self, speaker: Speaker) -> Option<&Thread> {
+        self.world.client_in(speaker.slot)?.thread_at(speaker.index)
+    }
+
     /// What the personality says to RAX, RDI and RSI.
     #[inline]
-    fn trap(&mut self, slot: usize, tid: Tid, [rax, rdi, rsi]: [u64; 3]) -> Trap {
-        let Some(pid) = self.world.client_in(slot).map(|client| client.pid) else {
+    fn trap(&mut self, speaker: Speaker, [rax, rdi, rsi]: [u64; 3]) -> Trap {
+        let Some(pid) = self.world.client_in(speaker.slot).map(|client| client.pid) else {
             return Trap::Gone;
         };
+        let (world, index) = (&mut self.world, speaker.index);
         match rax {
-            trap::CAP_ENTER => match self.server.cap_enter(&mut self.world, pid, tid, rdi, rsi) {
+            trap::CAP_ENTER => match self.server.cap_enter_at(world, pid, index, rdi, rsi) {
                 Entry::Resume(result) => Trap::Resume(result),
                 Entry::Block => Trap::Block,
+                Entry::Ended(code) => {
+                    self.on_end(pid, code);
+                    Trap::Gone
+                }
             },
             trap::EXIT => {
-                self.on_exit(pid, tid, rdi as i64);
+                let code = self.server.exit_at(world, pid, index, rdi as i64);
+                self.on_end(pid, code);
                 Trap::Gone
             }
             _ => Trap::Resume(ENTER_REJECTED),
         }
     }
 
+    /// A thread ended, and with a code its process.
     #[cold]
-    fn on_exit(&mut self, pid: Pid, tid: Tid, code: i64) {
-        self.server.exit(&mut self.world, pid, tid, code);
-        self.end_with(pid, &Verdict::Exit(code));
+    fn on_end(&mut self, pid: Pid, code: Option<i64>) {
+        if let Some(code) = code {
+            self.end_with(pid, &Verdict::Exit(code));
+        }
     }
 
-    fn on_page_fault(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
+    fn on_page_fault(&mut self, speaker: Speaker, words: &Registers) -> Next {
         let fault = with_ipc_buffer(|buffer| VmFault::read(words, buffer));
-        match self.repair(slot, tid, &fault) {
+        match self.repair(speaker, &fault) {
             Ok(()) => Next::RETRY,
-            Err(reason) => self.kill(slot, &Crime::PageFault(fault, reason)),
+            Err(reason) => self.kill(speaker, &Crime::PageFault(fault, reason)),
         }
     }
 
     /// On kernels that never enable `syscall`, a program's own instruction
     /// arrives as an invalid opcode and is the gate.
     #[cold]
-    fn on_exception(&mut self, slot: usize, tid: Tid, words: &Registers) -> Next {
+    fn on_exception(&mut self, speaker: Speaker, words: &Registers) -> Next {
         let fault = with_ipc_buffer(|buffer| UserException::read(words, buffer));
-        if fault.number == INVALID_OPCODE && self.is_syscall_at(slot, fault.fault_ip) {
-            return self.on_untouched_trap(slot, tid, &fault);
+        if fault.number == INVALID_OPCODE && self.is_syscall_at(speaker.slot, fault.fault_ip) {
+            return self.on_untouched_trap(speaker, &fault);
         }
-        self.kill(slot, &Crime::Exception(fault))
+        self.kill(speaker, &Crime::Exception(fault))
     }
 
-    fn on_untouched_trap(&mut self, slot: usize, tid: Tid, fault: &UserException) -> Next {
+    fn on_untouched_trap(&mut self, speaker: Speaker, fault: &UserException) -> Next {
         /// RIP, RSP, RFLAGS, RAX, RBX, RCX, RDX, RSI, RDI.
         const REGISTERS: usize = 9;
-        let Some(client) = self.world.client_in(slot) else {
+        let Some(thread) = self.thread_at(speaker) else {
             return Next::Receive;
         };
-        let context = match client.tcb().tcb_read_registers(false, REGISTERS) {
+        let context = match thread.tcb().tcb_read_registers(false, REGISTERS) {
             Ok(context) => context,
-            Err(_) => return self.kill(slot, &Crime::Exception(*fault)),
+            Err(_) => return self.kill(speaker, &Crime::Exception(*fault)),
         };
         let saved = Saved {
             rip: fault.fault_ip + TRAP_BYTES,
             rsp: fault.sp,
             rflags: fault.flags,
         };
-        match self.trap(slot, tid, [context.rax, context.rdi, context.rsi]) {
+        match self.trap(speaker, [context.rax, context.rdi, context.rsi]) {
             Trap::Resume(result) => {
-                let client = self.world.client_in(slot);
-                if let Some(Err(error)) = client.map(|c| c.continue_at(saved, result)) {
+                let thread = self.thread_at(speaker);
+                if let Some(Err(error)) = thread.map(|t| t.continue_at(saved, result)) {
                     log!("a trap cannot be answered: {error:?}");
                 }
                 Next::Receive
             }
-            Trap::Block => self.keep_waiting(slot, saved),
+            Trap::Block => self.keep_waiting(speaker, saved),
             Trap::Gone => Next::Receive,
         }
     }
@@ -294,14 +317,15 @@ impl Gate {
             .all(|(index, &want)| byte_at(ip.wrapping_add(index as u64)) == Some(want))
     }
 
-    /// Ends the process in `slot` and says why.
+    /// Ends the process of the speaker, with all its threads, and says why.
     #[cold]
-    fn kill(&mut self, slot: usize, crime: &Crime) -> Next {
-        let Some(client) = self.world.client_in(slot) else {
+    fn kill(&mut self, speaker: Speaker, crime: &Crime) -> Next {
+        let Some(client) = self.world.client_in(speaker.slot) else {
             return Next::Receive;
         };
         let pid = client.pid;
-        report::fault(client, crime);
+        let tid = client.thread_at(speaker.index).map(|thread| thread.tid);
+        report::fault(client, tid, crime);
         self.server.destroy_process(&mut self.world, pid);
         self.end_with(pid, &Verdict::Killed(crime.word()));
         Next::Receive
@@ -325,6 +349,6 @@ enum Trap {
     Resume(u64),
     /// It waits.
     Block,
-    /// Its process is gone, or never was.
+    /// It is gone, or never was.
     Gone,
 }

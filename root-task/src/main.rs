@@ -19,6 +19,7 @@ mod clock;
 mod end;
 mod entropy;
 mod gate;
+mod hardware;
 mod log;
 mod message;
 mod paging;

@@ -7,10 +7,10 @@
 //! the very same fault [`REPEATS_MAX`] times, finding nothing to repair, is
 //! stopped.
 
-use ring_server_core::{Access, Backed, Denied, PageFault, THREADS_MAX, Tid};
+use ring_server_core::{Access, Backed, Denied, PageFault, THREADS_MAX};
 use sel4::fault::{self, VmFault};
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Speaker};
 
 /// Times a thread may repeat a fault that leaves nothing to repair. Threads
 /// that race for a page need one.
@@ -48,8 +48,8 @@ impl Repeats {
     }
 
     /// Notes such a fault; false when it came too often in a row.
-    fn admit(&mut self, thread: usize, fault: &VmFault) -> bool {
-        let last = &mut self.0[thread % THREADS_MAX];
+    fn admit(&mut self, index: usize, fault: &VmFault) -> bool {
+        let last = &mut self.0[index % THREADS_MAX];
         if (last.address, last.ip) != (fault.addr, fault.ip) {
             *last = Repeat {
                 address: fault.addr,
@@ -62,8 +62,8 @@ impl Repeats {
     }
 
     /// Notes a fault that was repaired.
-    fn reset(&mut self, thread: usize) {
-        self.0[thread % THREADS_MAX].count = 0;
+    fn reset(&mut self, index: usize) {
+        self.0[index % THREADS_MAX].count = 0;
     }
 }
 
@@ -72,8 +72,8 @@ impl Gate {
     ///
     /// # Errors
     /// [`Unrepaired`].
-    pub fn repair(&mut self, slot: usize, tid: Tid, fault: &VmFault) -> Result<(), Unrepaired> {
-        let client = self.world.client_in(slot);
+    pub fn repair(&mut self, speaker: Speaker, fault: &VmFault) -> Result<(), Unrepaired> {
+        let client = self.world.client_in(speaker.slot);
         let denied = Unrepaired::Fault(PageFault::Denied(Denied::Unmapped));
         let pid = client.ok_or(denied)?.pid;
         let access = match fault.access() {
@@ -85,13 +85,12 @@ impl Gate {
             .server
             .page_fault(&mut self.world, pid, fault.addr, access)
             .map_err(Unrepaired::Fault)?;
-        let Some(client) = self.world.client_in_mut(slot) else {
+        let Some(client) = self.world.client_in_mut(speaker.slot) else {
             return Ok(());
         };
-        let thread = tid.raw() as usize;
         match backed {
-            Backed::Now => client.repeats.reset(thread),
-            Backed::Already if client.repeats.admit(thread, fault) => {}
+            Backed::Now => client.repeats.reset(speaker.index),
+            Backed::Already if client.repeats.admit(speaker.index, fault) => {}
             Backed::Already => return Err(Unrepaired::Disagreement),
         }
         Ok(())

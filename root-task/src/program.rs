@@ -10,10 +10,11 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use capos_config::RESERVED_INIT_BINARY_NAME;
 use capos_loader::LoadPlan;
 use ring_server_core::PrepareError;
 
-use crate::archive::Archive;
+use crate::archive::Package;
 use crate::log;
 
 /// A program that may become a process.
@@ -38,30 +39,31 @@ impl Programs {
         Self { known: Vec::new() }
     }
 
-    /// The program `name` of `archive`.
+    /// The program `name` of `package`. The supplied init is given once and not
+    /// kept.
     ///
     /// # Errors
     /// [`PrepareError::NoSuchProgram`]; [`PrepareError::BadProgram`], with the
     /// reason in the log.
-    pub fn find(&mut self, archive: &Archive, name: &str) -> Result<Rc<Program>, PrepareError> {
+    pub fn find(&mut self, package: &mut Package, name: &str) -> Result<Rc<Program>, PrepareError> {
         let at = self
             .known
             .binary_search_by(|program| program.name.as_str().cmp(name));
         match at {
             Ok(at) => Ok(Rc::clone(&self.known[at])),
             Err(at) => {
-                let program = Rc::new(read(archive, name)?);
-                self.known.insert(at, Rc::clone(&program));
+                let program = Rc::new(read(package, name)?);
+                if name != RESERVED_INIT_BINARY_NAME {
+                    self.known.insert(at, Rc::clone(&program));
+                }
                 Ok(program)
             }
         }
     }
 }
 
-fn read(archive: &Archive, name: &str) -> Result<Program, PrepareError> {
-    let file = archive
-        .program(name)
-        .map_err(|_| PrepareError::NoSuchProgram)?;
+fn read(package: &mut Package, name: &str) -> Result<Program, PrepareError> {
+    let file = package.program(name)?;
     let plan = LoadPlan::parse(file).map_err(|error| {
         log!("{name} was refused: {error}");
         PrepareError::BadProgram

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use ring_server_core::{Denied, PageFault};
+use ring_server_core::{Denied, PageFault, Tid};
 use sel4::MessageInfo;
 use sel4::fault::{CapFault, UnknownSyscall, UserException, VmFault};
 
@@ -88,12 +88,17 @@ fn because(reason: &Unrepaired) -> &'static str {
     }
 }
 
-/// Writes the report of a killed process.
-pub fn fault(client: &Client, crime: &Crime) {
-    crate::log::line(format_args!(
-        "fault: pid={} program={} type={} {crime}",
-        client.pid.raw(),
-        client.name,
-        crime.word()
-    ));
+/// Writes the report of a killed process. The thread is named where it is not
+/// the one the process started with.
+pub fn fault(client: &Client, tid: Option<Tid>, crime: &Crime) {
+    let (pid, name, word) = (client.pid.raw(), &client.name, crime.word());
+    match tid.filter(|&tid| tid != Tid::MAIN) {
+        None => crate::log::line(format_args!(
+            "fault: pid={pid} program={name} type={word} {crime}"
+        )),
+        Some(tid) => crate::log::line(format_args!(
+            "fault: pid={pid} program={name} type={word} {crime} thread={}",
+            tid.raw()
+        )),
+    }
 }

@@ -12,12 +12,12 @@ use capos_loader::layout::{PAGE_BYTES, page_floor};
 use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
-    Pid, PrepareError, ThreadRef,
+    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
 use sel4::cap;
 
 use crate::archive::Package;
-use crate::client::{self, BuildError, Client, Nursery, backed_page, new_page, rights};
+use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::entropy;
 use crate::log;
@@ -92,16 +92,16 @@ impl World {
         self.first == Some(pid)
     }
 
-    /// Sets what the clock said, and when.
-    pub fn set_clock_reading(&mut self, reading: Option<ClockReading>) {
-        self.reading = reading;
-    }
-
     /// Whether a process ended, since this was last asked, and left the first
     /// one alone.
     #[inline]
     pub fn take_alone_again(&mut self) -> bool {
         core::mem::take(&mut self.alone_again)
+    }
+
+    /// Sets what the clock said, and when.
+    pub fn set_clock_reading(&mut self, reading: Option<ClockReading>) {
+        self.reading = reading;
     }
 
     /// Notes what is in use while there is no process.
@@ -134,7 +134,7 @@ impl World {
 
     /// Makes an address space with a ring page for a program of the package.
     fn load(&mut self, program: &str) -> Result<Embryo<RingWindow>, PrepareError> {
-        let program = self.programs.find(&self.package.archive, program)?;
+        let program = self.programs.find(&mut self.package, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
         let space = AddressMap::for_program(&program.plan, true);
         self.prepared = Some(Prepared {
@@ -172,6 +172,18 @@ impl World {
     /// The client in a process slot, for change.
     pub fn client_in_mut(&mut self, slot: usize) -> Option<&mut Client> {
         self.clients.get_mut(slot)?.as_deref_mut()
+    }
+
+    /// The thread in a place of a live process.
+    fn thread(&self, thread: ThreadRef, index: usize) -> Option<&Thread> {
+        let threads = self.client(thread.pid)?.thread_at(index);
+        threads.filter(|known| known.tid == thread.tid)
+    }
+
+    #[inline]
+    fn client_mut(&mut self, pid: Pid) -> Option<&mut Client> {
+        self.client_in_mut(pid.slot())
+            .filter(|client| client.pid == pid)
     }
 
     fn client(&self, pid: Pid) -> Option<&Client> {
@@ -361,6 +373,53 @@ impl Machine for World {
         self.alone_again = self.clients.iter().flatten().count() == 1;
     }
 
+    fn create_thread(
+        &mut self,
+        thread: ThreadRef,
+        index: usize,
+        entry: &ThreadEntry,
+    ) -> Result<(), ThreadRefused> {
+        let place = self.clients[thread.pid.slot()].as_deref_mut();
+        let client = place.filter(|client| client.pid == thread.pid);
+        let client = client.ok_or(ThreadRefused)?;
+        let (broker, endpoint) = (&mut self.broker, self.endpoint);
+        let added =
+            message::preserve(|| client.add_thread(broker, endpoint, (thread.tid, index), entry));
+        added.map_err(|error| {
+            log!("no thread for pid {}: {error}", thread.pid.raw());
+            ThreadRefused
+        })
+    }
+
+    fn end_thread(&mut self, thread: ThreadRef, index: usize) {
+        let place = self.clients[thread.pid.slot()].as_deref_mut();
+        let Some(client) = place.filter(|client| client.pid == thread.pid) else {
+            return;
+        };
+        let broker = &mut self.broker;
+        if let Err(error) = message::preserve(|| client.remove_thread(broker, index)) {
+            let (pid, tid) = (thread.pid.raw(), thread.tid.raw());
+            log!("thread {tid} of pid {pid} leaves something behind: {error}");
+        }
+    }
+
+    fn fs_base(&mut self, thread: ThreadRef, index: usize) -> u64 {
+        let known = self.thread(thread, index);
+        let fs_base = known.map(|known| message::preserve(|| known.fs_base()));
+        fs_base.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn set_fs_base(&mut self, thread: ThreadRef, index: usize, fs_base: u64) {
+        let known = self.thread(thread, index);
+        let set = known.map(|known| message::preserve(|| known.set_fs_base(fs_base)));
+        if let Some(Err(error)) = set {
+            log!(
+                "an FS base of pid {} is not set: {error:?}",
+                thread.pid.raw()
+            );
+        }
+    }
+
     fn boot_manifest(&self) -> &[u8] {
         self.package.manifest
     }
@@ -368,19 +427,27 @@ impl Machine for World {
     /// seL4 puts a thread that is restarted at the head of its priority's
     /// queue, so the receiver runs before programs that were ready already.
     fn hand_over(&mut self, thread: ThreadRef, rax: u64) {
-        if let Some(client) = self.client_in_mut(thread.pid.slot()) {
+        if let Some(client) = self.client_mut(thread.pid) {
             client.hand_overs = client.hand_overs.saturating_add(1);
+            continue_with(client, thread.tid, rax);
         }
-        self.resume(thread, rax);
     }
 
     fn resume(&mut self, thread: ThreadRef, rax: u64) {
-        let slot = thread.pid.slot();
-        let Some(client) = self.client_in_mut(slot).filter(|c| c.pid == thread.pid) else {
-            return;
-        };
-        if let Err(error) = message::preserve_resume(|| client.resume(rax)) {
-            log!("pid {} cannot be resumed: {error:?}", thread.pid.raw());
+        if let Some(client) = self.client_mut(thread.pid) {
+            continue_with(client, thread.tid, rax);
         }
+    }
+}
+
+/// Lets a thread that waits continue.
+#[inline]
+fn continue_with(client: &mut Client, tid: Tid, rax: u64) {
+    let pid = client.pid;
+    let Some(thread) = client.thread_mut(tid) else {
+        return;
+    };
+    if let Err(error) = message::preserve_resume(|| thread.resume(rax)) {
+        log!("pid {} cannot be resumed: {error:?}", pid.raw());
     }
 }

@@ -228,7 +228,7 @@ impl Broker {
         self.books.unmap_page(&mut self.kernel, space, vaddr)
     }
 
-    /// Changes what a page allows.
+    /// Changes what a page allows; with `None` it keeps its frame unmapped.
     ///
     /// # Errors
     /// As [`unmap_page`](Self::unmap_page).
@@ -236,10 +236,71 @@ impl Broker {
         &mut self,
         space: SpaceId,
         vaddr: u64,
-        rights: Rights,
+        rights: Option<Rights>,
     ) -> Result<(), BrokerError> {
         self.books
             .protect_page(&mut self.kernel, space, vaddr, rights)
+    }
+
+    /// Makes the page tables of `start..end`, so that mapping a page there
+    /// takes nothing but the page.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`] and those of
+    /// [`create_object`](Self::create_object).
+    pub fn prepare_tables(
+        &mut self,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        self.books
+            .prepare_tables(&mut self.kernel, space, start, end)
+    }
+
+    /// Unmaps every page in `start..end` and says how many there were; owned
+    /// frames are freed.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`]; [`BrokerError::Kernel`] is the first refusal,
+    /// and the other pages are gone all the same.
+    pub fn unmap_pages(
+        &mut self,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<u32, BrokerError> {
+        self.books.unmap_pages(&mut self.kernel, space, start, end)
+    }
+
+    /// Changes what every page in `start..end` allows; with `None` they keep
+    /// their frames unmapped.
+    ///
+    /// # Errors
+    /// As [`unmap_pages`](Self::unmap_pages).
+    pub fn protect_pages(
+        &mut self,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+        rights: Option<Rights>,
+    ) -> Result<(), BrokerError> {
+        self.books
+            .protect_pages(&mut self.kernel, space, start, end, rights)
+    }
+
+    /// Destroys the page tables in `start..end` that have no page.
+    ///
+    /// # Errors
+    /// As [`unmap_pages`](Self::unmap_pages).
+    pub fn release_tables(
+        &mut self,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        self.books
+            .release_tables(&mut self.kernel, space, start, end)
     }
 
     /// The page that contains `vaddr`, if one is mapped.

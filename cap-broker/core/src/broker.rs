@@ -411,7 +411,7 @@ impl Broker {
             .unmap(kernel, &mut self.store, &mut self.frames, space, vaddr)
     }
 
-    /// Changes what a page allows.
+    /// Changes what a page allows; with `None` it keeps its frame unmapped.
     ///
     /// # Errors
     /// Those of [`AddressSpaces::protect`].
@@ -420,10 +420,76 @@ impl Broker {
         kernel: &mut impl Kernel,
         space: SpaceId,
         vaddr: u64,
-        rights: Rights,
+        rights: Option<Rights>,
     ) -> Result<(), BrokerError> {
         self.spaces
             .protect(kernel, &mut self.frames, space, vaddr, rights)
+    }
+
+    /// Makes what mapping pages in `start..end` needs besides frames.
+    ///
+    /// # Errors
+    /// Those of [`AddressSpaces::prepare`].
+    pub fn prepare_tables(
+        &mut self,
+        kernel: &mut impl Kernel,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        with_pressure!(
+            self,
+            kernel,
+            self.spaces
+                .prepare(kernel, &mut self.store, space, start, end)
+        )
+    }
+
+    /// Unmaps every page in `start..end`; owned frames are freed.
+    ///
+    /// # Errors
+    /// Those of [`AddressSpaces::unmap_all`].
+    pub fn unmap_pages(
+        &mut self,
+        kernel: &mut impl Kernel,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<u32, BrokerError> {
+        let (store, frames) = (&mut self.store, &mut self.frames);
+        self.spaces
+            .unmap_all(kernel, store, frames, space, start, end)
+    }
+
+    /// Changes what every page in `start..end` allows.
+    ///
+    /// # Errors
+    /// Those of [`AddressSpaces::protect_all`].
+    pub fn protect_pages(
+        &mut self,
+        kernel: &mut impl Kernel,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+        rights: Option<Rights>,
+    ) -> Result<(), BrokerError> {
+        self.spaces
+            .protect_all(kernel, &mut self.frames, space, (start, end), rights)
+    }
+
+    /// Destroys the page tables in `start..end` that have no page.
+    ///
+    /// # Errors
+    /// Those of [`AddressSpaces::release_tables`].
+    pub fn release_tables(
+        &mut self,
+        kernel: &mut impl Kernel,
+        space: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        self.spaces
+            .release_tables(kernel, &mut self.store, space, start, end)
     }
 
     /// The page that contains `vaddr`, if one is mapped.

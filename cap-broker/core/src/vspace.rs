@@ -11,7 +11,8 @@
 //! for the mapping, and the frame lives on.
 //!
 //! # Invariants
-//! - **V1** A page is recorded exactly when the kernel maps it.
+//! - **V1** A page is recorded with rights exactly when the kernel maps it so;
+//!   one recorded without ([`MappedPage::rights`]) keeps its frame unmapped.
 //! - **V2** Tables are recorded exactly as the kernel has them; a page's three
 //!   tables are.
 //! - **V3** Records of page tables are sorted by address.
@@ -132,6 +133,53 @@ impl TableSet {
         outcome
     }
 
+    /// Destroys the table of `level` at `base`, if it was made here.
+    fn release(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        level: Level,
+        base: u64,
+    ) -> Result<(), BrokerError> {
+        let is_it = |table: &Table| table.level == level && table.base == base;
+        let Some(at) = self.tables.iter().position(is_it) else {
+            return Ok(());
+        };
+        match self.tables[at].object.take() {
+            Some(object) => {
+                self.tables.swap_remove(at);
+                store.destroy(kernel, object)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Destroys the tables of `level` that reach into `start..end` and have no
+    /// table of the level below.
+    fn release_empty(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        level: Level,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        let below = match level {
+            Level::Pdpt => Level::Directory,
+            Level::Directory | Level::PageTable => Level::PageTable,
+        };
+        let mut outcome = Ok(());
+        let mut base = level.base(start);
+        while base < end {
+            let child = |table: &Table| table.level == below && level.base(table.base) == base;
+            if !self.tables.iter().any(child) {
+                outcome = outcome.and(self.release(kernel, store, level, base));
+            }
+            base += 1 << level.span_bits();
+        }
+        outcome
+    }
+
     fn make(
         &mut self,
         kernel: &mut impl Kernel,
@@ -191,8 +239,9 @@ pub struct MappedPage {
     pub frame: FrameId,
     /// How it is held.
     pub hold: Hold,
-    /// What the mapping allows.
-    pub rights: Rights,
+    /// What the mapping allows; `None` for a page that keeps its frame but is
+    /// not mapped.
+    pub rights: Option<Rights>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,13 +249,13 @@ struct Entry {
     frame: u32,
     /// Slot of the copy; zero (the null slot) for the owner's capability.
     copy: u32,
-    writable: bool,
+    rights: Option<Rights>,
 }
 
 const ABSENT: Entry = Entry {
     frame: u32::MAX,
     copy: 0,
-    writable: false,
+    rights: None,
 };
 
 impl Entry {
@@ -218,11 +267,7 @@ impl Entry {
             } else {
                 Hold::Shared
             },
-            rights: if self.writable {
-                Rights::ReadWrite
-            } else {
-                Rights::Read
-            },
+            rights: self.rights,
         })
     }
 }
@@ -404,11 +449,10 @@ impl AddressSpaces {
         space.pages += 1;
         if let Some(entry) = space.entry_mut(vaddr) {
             let copy = if hold == Hold::Owned { 0 } else { cap.0 };
-            let writable = rights == Rights::ReadWrite;
             *entry = Entry {
                 frame: frame.number(),
                 copy,
-                writable,
+                rights: Some(rights),
             };
         }
         Ok(())
@@ -436,7 +480,8 @@ impl AddressSpaces {
         Ok(page)
     }
 
-    /// Changes what a page allows.
+    /// Changes what a page allows; with `None` it keeps its frame and is
+    /// unmapped.
     ///
     /// # Errors
     /// [`BrokerError::BadSpace`], [`BrokerError::NotMapped`],
@@ -447,22 +492,133 @@ impl AddressSpaces {
         frames: &mut FramePool,
         id: SpaceId,
         vaddr: u64,
-        rights: Rights,
+        rights: Option<Rights>,
     ) -> Result<(), BrokerError> {
         let space = self.space_mut(id)?;
         let root = space.root.slot();
         let vaddr = vaddr & !(PAGE_BYTES - 1);
-        let entry = space
-            .entry_mut(vaddr)
-            .ok_or(BrokerError::NotMapped { vaddr })?;
-        let page = entry.page().ok_or(BrokerError::NotMapped { vaddr })?;
-        if page.rights == rights {
-            return Ok(());
-        }
+        let absent = BrokerError::NotMapped { vaddr };
+        let entry = space.entry_mut(vaddr).ok_or(absent)?;
+        entry.page().ok_or(absent)?;
         let cap = entry_cap(frames, entry)?;
-        remap(kernel, cap, root, vaddr, page.rights, rights)?;
-        entry.writable = rights == Rights::ReadWrite;
+        remap(kernel, cap, root, vaddr, entry.rights, rights)?;
+        entry.rights = rights;
         Ok(())
+    }
+
+    /// Makes tables and records for `start..end`, so that mapping a page there
+    /// takes nothing but the page.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`] and those of making tables; tables made before
+    /// the failure stay until [`release_tables`](Self::release_tables).
+    pub fn prepare(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        id: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        let space = self.space_mut(id)?;
+        let root = space.root.slot();
+        let mut vaddr = Level::PageTable.base(start);
+        while vaddr < end {
+            space.reserve(vaddr)?;
+            space.tables.ensure(kernel, store, root, vaddr)?;
+            vaddr += 1 << Level::PageTable.span_bits();
+        }
+        Ok(())
+    }
+
+    /// Unmaps every page in `start..end`; owned frames are freed. Returns how
+    /// many there were. Pages that are not there cost nothing but a look.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`]; [`BrokerError::Kernel`] is the first refusal,
+    /// and the other pages are gone all the same.
+    pub fn unmap_all(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        frames: &mut FramePool,
+        id: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<u32, BrokerError> {
+        let space = self.space_mut(id)?;
+        let (mut outcome, mut count) = (Ok(()), 0);
+        for (_, entry) in pages_in(&mut space.records, start, end) {
+            match drop_page(kernel, store, frames, entry) {
+                Ok(()) => count += 1,
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        space.pages -= count;
+        outcome.map(|()| count)
+    }
+
+    /// Changes what every page in `start..end` allows, as
+    /// [`protect`](Self::protect) does.
+    ///
+    /// # Errors
+    /// As [`unmap_all`](Self::unmap_all).
+    pub fn protect_all(
+        &mut self,
+        kernel: &mut impl Kernel,
+        frames: &mut FramePool,
+        id: SpaceId,
+        (start, end): (u64, u64),
+        rights: Option<Rights>,
+    ) -> Result<(), BrokerError> {
+        let space = self.space_mut(id)?;
+        let root = space.root.slot();
+        let mut outcome = Ok(());
+        for (vaddr, entry) in pages_in(&mut space.records, start, end) {
+            let remapped = entry_cap(frames, entry)
+                .and_then(|cap| remap(kernel, cap, root, vaddr, entry.rights, rights));
+            match remapped {
+                Ok(()) => entry.rights = rights,
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
+    }
+
+    /// Destroys the page tables in `start..end` that have no page, and the
+    /// tables above them that have no table left.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`]; [`BrokerError::Kernel`] is the first refusal.
+    pub fn release_tables(
+        &mut self,
+        kernel: &mut impl Kernel,
+        store: &mut Store,
+        id: SpaceId,
+        start: u64,
+        end: u64,
+    ) -> Result<(), BrokerError> {
+        let space = self.space_mut(id)?;
+        let Space {
+            tables, records, ..
+        } = space;
+        let empty = |record: &PageRecords| {
+            let vacant = |entry: &Entry| entry.page().is_none();
+            (start..end).contains(&record.base) && record.entries.iter().all(vacant)
+        };
+        let mut outcome = Ok(());
+        records.retain(|record| {
+            let gone = empty(record);
+            if gone {
+                let released = tables.release(kernel, store, Level::PageTable, record.base);
+                outcome = outcome.and(released);
+            }
+            !gone
+        });
+        for level in [Level::Directory, Level::Pdpt] {
+            outcome = outcome.and(tables.release_empty(kernel, store, level, start, end));
+        }
+        outcome
     }
 
     /// Destroys an address space: pages, tables, top table. Owned frames are
@@ -621,7 +777,10 @@ fn drop_page(
 ) -> Result<(), BrokerError> {
     let frame = FrameId::from_number(entry.frame);
     let cap = entry_cap(frames, entry)?;
-    kernel.execute(&Operation::UnmapPage { frame: cap })?;
+    if entry.rights.is_some() {
+        kernel.execute(&Operation::UnmapPage { frame: cap })?;
+        entry.rights = None;
+    }
     if entry.copy == 0 {
         frames.note_mapped(frame, false)?;
         frames.free(frame)?;
@@ -632,15 +791,42 @@ fn drop_page(
     Ok(())
 }
 
-/// Maps a page again with other rights; with the old ones when the kernel
-/// refuses the new.
+/// The pages in `start..end`, with their addresses.
+fn pages_in(
+    records: &mut [PageRecords],
+    start: u64,
+    end: u64,
+) -> impl Iterator<Item = (u64, &mut Entry)> {
+    let span = 1 << Level::PageTable.span_bits();
+    let first = records.partition_point(|record| record.base + span <= start);
+    let last = records.partition_point(|record| record.base < end);
+    records[first..last.max(first)]
+        .iter_mut()
+        .flat_map(move |record| {
+            let from = start.max(record.base);
+            let to = end.min(record.base + span);
+            let range = page_offset(from, record.base)..page_offset(to, record.base);
+            let base = record.base;
+            let entries = record.entries[range.clone()].iter_mut().zip(range);
+            entries
+                .map(move |(entry, index)| (base + index as u64 * PAGE_BYTES, entry))
+                .filter(|(_, entry)| entry.page().is_some())
+        })
+}
+
+const fn page_offset(vaddr: u64, base: u64) -> usize {
+    ((vaddr - base) >> PAGE_BITS) as usize
+}
+
+/// Maps a page with other rights than it has, or takes its mapping away; it
+/// keeps the old ones when the kernel refuses the new.
 fn remap(
     kernel: &mut impl Kernel,
     frame: Slot,
     space: Slot,
     vaddr: u64,
-    old: Rights,
-    new: Rights,
+    old: Option<Rights>,
+    new: Option<Rights>,
 ) -> Result<(), BrokerError> {
     let map = |rights| Operation::MapPage {
         frame,
@@ -649,9 +835,17 @@ fn remap(
         rights,
         cache: Cache::Normal,
     };
-    kernel.execute(&Operation::UnmapPage { frame })?;
-    if let Err(refused) = kernel.execute(&map(new)) {
-        kernel.execute(&map(old))?;
+    if old == new {
+        return Ok(());
+    }
+    if old.is_some() {
+        kernel.execute(&Operation::UnmapPage { frame })?;
+    }
+    let Some(rights) = new else { return Ok(()) };
+    if let Err(refused) = kernel.execute(&map(rights)) {
+        if let Some(old) = old {
+            kernel.execute(&map(old))?;
+        }
         return Err(refused.into());
     }
     Ok(())

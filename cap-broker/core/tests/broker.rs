@@ -108,7 +108,24 @@ enum Step {
     Protect {
         space: usize,
         page: usize,
-        write: bool,
+        write: Option<bool>,
+    },
+    UnmapRange {
+        space: usize,
+        start: u64,
+        pages: u64,
+    },
+    ProtectRange {
+        space: usize,
+        start: u64,
+        pages: u64,
+        write: Option<bool>,
+    },
+    Tables {
+        space: usize,
+        start: u64,
+        pages: u64,
+        keep: bool,
     },
     NewFrame,
     NewRun(u8),
@@ -127,10 +144,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => at().prop_map(Step::DropSpace),
         12 => (at(), page.clone(), any::<bool>())
             .prop_map(|(space, page, write)| Step::Back { space, page, write }),
-        4 => (at(), page, at()).prop_map(|(space, page, frame)| Step::Share { space, page, frame }),
+        4 => (at(), page.clone(), at()).prop_map(|(space, page, frame)| Step::Share { space, page, frame }),
         4 => (at(), at()).prop_map(|(space, page)| Step::Unmap { space, page }),
-        3 => (at(), at(), any::<bool>())
+        3 => (at(), at(), any::<Option<bool>>())
             .prop_map(|(space, page, write)| Step::Protect { space, page, write }),
+        2 => (at(), page.clone(), 1_u64..2000)
+            .prop_map(|(space, start, pages)| Step::UnmapRange { space, start, pages }),
+        2 => (at(), page.clone(), 1_u64..2000, any::<Option<bool>>())
+            .prop_map(|(space, start, pages, write)| Step::ProtectRange { space, start, pages, write }),
+        3 => (at(), page.clone(), 1_u64..2000, any::<bool>())
+            .prop_map(|(space, start, pages, keep)| Step::Tables { space, start, pages, keep }),
         3 => Just(Step::NewFrame),
         1 => (0_u8..5).prop_map(Step::NewRun),
         2 => at().prop_map(Step::DropFrame),
@@ -145,7 +168,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct ModelPage {
     frame: FrameId,
     hold: Hold,
-    rights: Rights,
+    rights: Option<Rights>,
 }
 
 #[derive(Default)]
@@ -244,7 +267,7 @@ impl Run {
                         let page = ModelPage {
                             frame,
                             hold: Hold::Owned,
-                            rights: rights(write),
+                            rights: Some(rights(write)),
                         };
                         prop_assert_eq!(pages.insert(vaddr, page), None);
                         return self.receive(frame).map(Ok);
@@ -264,7 +287,7 @@ impl Run {
                         let page = ModelPage {
                             frame,
                             hold: Hold::Shared,
-                            rights: Rights::Read,
+                            rights: Some(Rights::Read),
                         };
                         prop_assert_eq!(pages.insert(vaddr, page), None);
                     }
@@ -287,11 +310,62 @@ impl Run {
             Step::Protect { space, page, write } if spaces > 0 => {
                 let (id, pages) = &mut self.model.spaces[space % spaces];
                 let which = page % pages.len().max(1);
+                let rights = write.map(rights);
                 if let Some((vaddr, page)) = pages.iter_mut().nth(which) {
-                    match broker.protect_page(kernel, *id, *vaddr, rights(write)) {
-                        Ok(()) => page.rights = rights(write),
+                    match broker.protect_page(kernel, *id, *vaddr, rights) {
+                        Ok(()) => page.rights = rights,
                         Err(error) => return Ok(Err(error)),
                     }
+                }
+            }
+            Step::UnmapRange {
+                space,
+                start,
+                pages: count,
+            } if spaces > 0 => {
+                let (id, pages) = &mut self.model.spaces[space % spaces];
+                let range = start * PAGE_BYTES..(start + count) * PAGE_BYTES;
+                let unmapped = broker.unmap_pages(kernel, *id, range.start, range.end);
+                let before = pages.len();
+                pages.retain(|vaddr, _| !range.contains(vaddr));
+                prop_assert_eq!(unmapped, Ok((before - pages.len()) as u32));
+            }
+            Step::ProtectRange {
+                space,
+                start,
+                pages: count,
+                write,
+            } if spaces > 0 => {
+                let (id, pages) = &mut self.model.spaces[space % spaces];
+                let rights = write.map(rights);
+                let range = start * PAGE_BYTES..(start + count) * PAGE_BYTES;
+                match broker.protect_pages(kernel, *id, range.start, range.end, rights) {
+                    Ok(()) => pages
+                        .range_mut(range)
+                        .for_each(|(_, page)| page.rights = rights),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Step::Tables {
+                space,
+                start,
+                pages: count,
+                keep,
+            } if spaces > 0 => {
+                let (id, pages) = &self.model.spaces[space % spaces];
+                let (start, end) = (start * PAGE_BYTES, (start + count) * PAGE_BYTES);
+                if keep {
+                    return Ok(broker.prepare_tables(kernel, *id, start, end));
+                }
+                broker
+                    .release_tables(kernel, *id, start, end)
+                    .expect("release");
+                if pages.is_empty() {
+                    broker
+                        .release_tables(kernel, *id, 0, 1 << 39)
+                        .expect("release");
+                    let size = broker.spaces().size(*id).expect("alive");
+                    prop_assert_eq!(size, (0, 0), "tables without a page stay");
                 }
             }
             Step::NewFrame => match broker.allocate_frame(kernel) {
@@ -376,7 +450,8 @@ impl Run {
         );
         for (space, pages) in &self.model.spaces {
             let root = broker.space_root(*space).expect("alive");
-            prop_assert_eq!(kernel.page_count(root), pages.len(), "V1 broken");
+            let shown = pages.values().filter(|page| page.rights.is_some());
+            prop_assert_eq!(kernel.page_count(root), shown.count(), "V1 broken");
             for (vaddr, page) in pages {
                 let mapped = broker.page(*space, *vaddr).expect("recorded");
                 let recorded = ModelPage {
@@ -386,7 +461,8 @@ impl Run {
                 };
                 prop_assert_eq!(recorded, *page);
                 let paddr = broker.paddr(page.frame).expect("allocated");
-                prop_assert_eq!(kernel.translate(root, *vaddr), Some((paddr, page.rights)));
+                let shown = page.rights.map(|rights| (paddr, rights));
+                prop_assert_eq!(kernel.translate(root, *vaddr), shown);
                 let window = broker.client_byte(*space, vaddr + 5).expect("mapped");
                 let shown = kernel.translate(ROOT_SPACE, window);
                 prop_assert_eq!(shown.map(|(paddr, _)| paddr), Some(paddr));

@@ -40,6 +40,9 @@ pub(crate) enum Outcome {
     Pending,
     /// The completion comes later and the thread stays stopped until then.
     Parked,
+    /// The thread is gone, without a completion; with the last thread its
+    /// process, which ended with this code.
+    Ended(Option<i64>),
 }
 
 impl Outcome {
@@ -95,6 +98,9 @@ impl<M: Machine> Server<M> {
             }
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
+            Object::ThreadControl => self.call_thread_control(machine, caller, sqe),
+            Object::ThreadSpawner => self.call_thread_spawner(machine, caller, sqe),
+            Object::ThreadHandle(index) => self.call_thread_handle(machine, caller, sqe, index),
             Object::Notification(index) => {
                 self.call_notification(machine, caller, sqe, &hold, index)
             }
@@ -166,6 +172,9 @@ impl<M: Machine> Server<M> {
             Object::ParkSpace
             | Object::ProcessSpawner
             | Object::ProcessHandle(_)
+            | Object::ThreadControl
+            | Object::ThreadSpawner
+            | Object::ThreadHandle(_)
             | Object::Notification(_)
             | Object::PipeRead(_)
             | Object::PipeWrite(_)

@@ -70,6 +70,15 @@ impl<M: Machine> Server<M> {
         }
     }
 
+    /// Charges whoever answers for a process that is gone for what it made and
+    /// others still hold; if there is nobody, the store alone limits it.
+    pub(crate) fn inherit(&mut self, gone: Pid, heir: Option<Pid>) {
+        if let Some(heir) = heir {
+            self.inherit_pipes(gone, heir);
+            self.inherit_notifications(gone, heir);
+        }
+    }
+
     /// `pid` and everyone who answers for it, nearest first.
     fn line_of(&self, pid: Pid) -> impl Iterator<Item = &Process<M::Ring>> {
         let above = |process: &&Process<M::Ring>| self.process(process.sponsor?);

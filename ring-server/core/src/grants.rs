@@ -282,9 +282,11 @@ impl<M: Machine> Server<M> {
             Passing::Copy => (TransferKind::Copy, false),
             Passing::Raw | Passing::Client { .. } => (TransferKind::Copy, true),
         };
+        // What a spawn gave its parent was made for it to label.
+        let labels = hold.origin == HoldOrigin::SpawnedEndpoint;
         let prepared = source.caps.prepare_spawn_grant(cap, kind, raw, objects)?;
         let moved = prepared.source.map(|cap| (from, cap));
-        match self.derive_hold(prepared.hold, passing) {
+        match self.derive_hold(prepared.hold, passing, labels) {
             Ok(hold) => Ok(Minted { hold, moved }),
             Err(error) => {
                 self.release_hold(prepared.hold);
@@ -299,7 +301,12 @@ impl<M: Machine> Server<M> {
     /// Gives a prepared hold an epoch cell of its own, and narrows it to a
     /// facet if that is asked for. Consumes the references of `hold` if it
     /// succeeds, takes none if it fails.
-    fn derive_hold(&mut self, hold: Hold, passing: Passing) -> Result<Hold, CreateError> {
+    fn derive_hold(
+        &mut self,
+        hold: Hold,
+        passing: Passing,
+        labels: bool,
+    ) -> Result<Hold, CreateError> {
         let below = self
             .objects
             .insert_epoch_below(hold.epoch, hold.observed_epoch);
@@ -309,7 +316,7 @@ impl<M: Machine> Server<M> {
                 interface_id,
                 badge,
                 disclosure_scope,
-            } => self.facet(hold, (interface_id, badge), disclosure_scope),
+            } => self.facet(hold, (interface_id, badge), disclosure_scope, labels),
             _ => Ok(hold),
         };
         match derived {
@@ -328,13 +335,15 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// The calling side of the endpoint behind `hold`. Only the owner chooses
-    /// labels; a delegated facet keeps its own.
+    /// The calling side of the endpoint behind `hold`. The owner chooses labels,
+    /// and the parent that was given it at a spawn (`labels`); a delegated
+    /// facet keeps its own.
     fn facet(
         &mut self,
         hold: Hold,
         (interface_id, badge): (Option<u64>, Option<u64>),
         disclosure_scope: u64,
+        labels: bool,
     ) -> Result<Hold, CreateError> {
         let interface_id = interface_id.unwrap_or(hold.interface_id);
         let badge = badge.unwrap_or(hold.badge);
@@ -353,11 +362,13 @@ impl<M: Machine> Server<M> {
                 })
             }
             Some(Object::EndpointClient(_)) => {
-                if interface_id != hold.interface_id || badge != hold.badge {
+                if !labels && (interface_id != hold.interface_id || badge != hold.badge) {
                     return Err(CreateError::Relabel);
                 }
                 let disclosure_scope = disclosure_scope & hold.disclosure_scope;
                 Ok(Hold {
+                    interface_id,
+                    badge,
                     disclosure_scope,
                     ..hold
                 })
@@ -438,6 +449,9 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         | Object::ProcessSpawner
         | Object::ProcessHandle(_)
         | Object::CapabilityManager(_)
+        | Object::ThreadControl
+        | Object::ThreadSpawner
+        | Object::ThreadHandle(_)
         | Object::EndpointOwner(_) => TransferMode::NonTransferable,
     }
 }

@@ -13,6 +13,9 @@ pub(crate) mod console;
 pub(crate) mod entropy;
 pub(crate) mod notification;
 pub(crate) mod pipe;
+pub(crate) mod thread_control;
+pub(crate) mod thread_handle;
+pub(crate) mod thread_spawner;
 pub(crate) mod timer;
 pub(crate) mod wall_clock;
 

@@ -49,6 +49,7 @@ mod ring;
 mod server;
 mod session;
 mod spawn;
+mod threads;
 mod transfer;
 mod waiting;
 
@@ -70,11 +71,13 @@ pub use kernel::timer::TICK_NS;
 pub use limits::*;
 pub use machine::{
     AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
+    ThreadEntry, ThreadRefused,
 };
 pub use memory::PageFault;
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
-    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, Server, WAIT_FOREVER,
+    CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, ROOT_OBJECTS, Server,
+    WAIT_FOREVER,
 };
 pub use session::{
     BootSecret, SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,

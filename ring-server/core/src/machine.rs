@@ -123,6 +123,26 @@ pub enum PrepareError {
     NoMemory,
 }
 
+/// How a thread starts: what its first registers hold, beside the addresses of
+/// ring and CapSet page (`docs/reference/abi.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadEntry {
+    /// First instruction; a user address.
+    pub entry: u64,
+    /// End of its stack: a multiple of 16, not zero, at most one past the last
+    /// user address.
+    pub stack_top: u64,
+    /// First argument.
+    pub arg: u64,
+    /// Base of its FS segment; a user address.
+    pub fs_base: u64,
+}
+
+/// The machine has no memory or kernel objects for another thread; nothing is
+/// left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadRefused;
+
 /// The machine below the core.
 pub trait Machine {
     /// How this machine reaches a ring page.
@@ -155,6 +175,39 @@ pub trait Machine {
     /// launched. The server knows it no more.
     fn bury(&mut self, pid: Pid, code: i64) {
         let _ = (pid, code);
+    }
+
+    /// Makes a thread of a live process and lets it run. `index` is its place
+    /// among the process's threads, below [`crate::THREADS_MAX`] and not in
+    /// use.
+    ///
+    /// # Errors
+    /// [`ThreadRefused`].
+    fn create_thread(
+        &mut self,
+        thread: ThreadRef,
+        index: usize,
+        entry: &ThreadEntry,
+    ) -> Result<(), ThreadRefused> {
+        let _ = (thread, index, entry);
+        Err(ThreadRefused)
+    }
+
+    /// Takes a thread apart that entered and will not be answered; its process
+    /// lives on.
+    fn end_thread(&mut self, thread: ThreadRef, index: usize) {
+        let _ = (thread, index);
+    }
+
+    /// Base of the FS segment of a thread that entered.
+    fn fs_base(&mut self, thread: ThreadRef, index: usize) -> u64 {
+        let _ = (thread, index);
+        0
+    }
+
+    /// Sets it to a user address; the thread has it when it continues.
+    fn set_fs_base(&mut self, thread: ThreadRef, index: usize, fs_base: u64) {
+        let _ = (thread, index, fs_base);
     }
 
     /// The boot manifest, as `BootPackage` shows it.

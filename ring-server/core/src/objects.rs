@@ -44,6 +44,12 @@ pub enum Object {
     ProcessHandle(u32),
     /// Management of one process's capabilities: `CapabilityManager`.
     CapabilityManager(Pid),
+    /// The calling thread: `ThreadControl`.
+    ThreadControl,
+    /// Starting threads in the calling process: `ThreadSpawner`.
+    ThreadSpawner,
+    /// One thread's end: `ThreadHandle`.
+    ThreadHandle(u32),
     /// The receiving side of a call queue: raw `Endpoint`.
     EndpointOwner(u32),
     /// The calling side of the same queue.
@@ -70,6 +76,8 @@ impl Object {
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
             KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
             KernelCapSource::BootPackage => Ok(Self::BootPackage),
+            KernelCapSource::ThreadControl => Ok(Self::ThreadControl),
+            KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
             KernelCapSource::WallClock => Ok(Self::WallClock),
             KernelCapSource::EntropySource => Ok(Self::EntropySource),
             other => Err(UnsupportedSource(other)),
@@ -90,6 +98,9 @@ impl Object {
             Self::Notification(_) => sel4_capos_schema::NOTIFICATION_INTERFACE_ID,
             Self::ProcessHandle(_) => capos_config::PROCESS_HANDLE_INTERFACE_ID,
             Self::CapabilityManager(_) => capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
+            Self::ThreadControl => capos_config::THREAD_CONTROL_INTERFACE_ID,
+            Self::ThreadSpawner => capos_config::THREAD_SPAWNER_INTERFACE_ID,
+            Self::ThreadHandle(_) => capos_config::THREAD_HANDLE_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
         }
     }
@@ -109,6 +120,9 @@ impl Object {
             Self::Notification(_) => "notification",
             Self::ProcessHandle(_) => "process_handle",
             Self::CapabilityManager(_) => "capability_manager",
+            Self::ThreadControl => "thread_control",
+            Self::ThreadSpawner => "thread_spawner",
+            Self::ThreadHandle(_) => "thread_handle",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",
         }

@@ -29,14 +29,14 @@ impl<T> Pool<T> {
         self.free.len()
     }
 
-    /// Number of slots: every index is below it.
-    pub(crate) fn capacity(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
     /// Number of records.
     pub(crate) fn used(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Number of slots: every index is below it.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// Stores `value`, or gives it back when the pool is full.
@@ -65,17 +65,20 @@ impl<T> Pool<T> {
         self.slots.get_mut(index as usize)?.as_mut()
     }
 
-    /// All records with their indices, for checks and teardown.
+    /// All records with their indices, for checks and teardown. It stops
+    /// behind the last one, and as the lowest free slot is mostly the next to
+    /// be taken, that is early.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.slots
-            .iter()
-            .enumerate()
+        let slots = self.slots.iter().enumerate();
+        slots
             .filter_map(|(index, slot)| Some((index as u32, slot.as_ref()?)))
+            .take(self.used())
     }
 
-    /// All records, for change.
+    /// All records, for change; stops as [`Pool::iter`] does.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.slots.iter_mut().flatten()
+        let used = self.used();
+        self.slots.iter_mut().flatten().take(used)
     }
 
     /// Asserts A1.

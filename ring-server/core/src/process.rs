@@ -21,6 +21,15 @@ pub(crate) struct Waiter {
     pub(crate) min_complete: u32,
 }
 
+/// What the handle on a thread keeps of its slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Observed {
+    /// The record behind the handle, while the slot counts for it.
+    pub(crate) record: Option<u32>,
+    /// The thread ended and nobody joined it: its slot is not free yet.
+    pub(crate) retained: bool,
+}
+
 /// What a process made and others may hold, as far as that is limited.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
@@ -53,6 +62,8 @@ pub(crate) struct Process<R> {
     pub(crate) sleeps: [Option<u64>; SLEEPS_MAX],
     /// Live threads; a thread keeps its slot for life.
     pub(crate) threads: [Option<Tid>; THREADS_MAX],
+    /// What handles keep of each thread slot.
+    pub(crate) observed: [Observed; THREADS_MAX],
     next_tid: u32,
     /// What each thread slot is parked on.
     pub(crate) parks: [Option<Park>; THREADS_MAX],
@@ -62,11 +73,11 @@ pub(crate) struct Process<R> {
     pub(crate) limiter: Limiter,
     /// Record of the handle on this process, if there is one.
     pub(crate) handle: Option<u32>,
+    /// Who answers for it (L1).
+    pub(crate) sponsor: Option<Pid>,
     pub(crate) made: Made,
     /// Calls that wait at notifications.
     pub(crate) notification_waits: u32,
-    /// Who answers for it (L1).
-    pub(crate) sponsor: Option<Pid>,
 }
 
 impl<R: RingPage> Process<R> {
@@ -92,15 +103,16 @@ impl<R: RingPage> Process<R> {
             waiter: None,
             sleeps: [None; SLEEPS_MAX],
             threads,
+            observed: [Observed::default(); THREADS_MAX],
             next_tid: Tid::MAIN.raw() + 1,
             parks: [None; THREADS_MAX],
             session,
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,
+            sponsor: None,
             made: Made::default(),
             notification_waits: 0,
-            sponsor: None,
         }
     }
 
@@ -109,18 +121,32 @@ impl<R: RingPage> Process<R> {
         self.threads.iter().position(|&live| live == Some(tid))
     }
 
-    /// Adds a thread under a number that was never used.
-    pub(crate) fn add_thread(&mut self) -> Option<Tid> {
-        let live = self.threads.iter().flatten().count() as u32;
-        let slot = self.threads.iter().position(Option::is_none)?;
+    /// The live thread in a slot.
+    #[inline]
+    pub(crate) fn tid_at(&self, index: usize) -> Option<Tid> {
+        *self.threads.get(index)?
+    }
+
+    /// Threads that live.
+    pub(crate) fn live_threads(&self) -> usize {
+        self.threads.iter().flatten().count()
+    }
+
+    /// Adds a thread under a number that was never used; a slot whose ended
+    /// thread can still be joined counts against the quota.
+    pub(crate) fn add_thread(&mut self) -> Option<(usize, Tid)> {
+        let retained = self.observed.iter().filter(|slot| slot.retained).count();
+        let is_free =
+            |&index: &usize| self.threads[index].is_none() && !self.observed[index].retained;
+        let slot = (0..THREADS_MAX).find(is_free)?;
         let next_tid = self.next_tid.checked_add(1)?;
-        if live >= self.limits.threads {
+        if self.live_threads() + retained >= self.limits.threads as usize {
             return None;
         }
         let tid = Tid::from_raw(self.next_tid);
         self.next_tid = next_tid;
         self.threads[slot] = Some(tid);
-        Some(tid)
+        Some((slot, tid))
     }
 
     /// Charges one operation that will complete later (Q1).

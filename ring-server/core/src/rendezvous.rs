@@ -723,6 +723,7 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.drop_notification(machine, index),
                 Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
                 Object::PipeWrite(index) => self.drop_pipe_end(machine, index, End::Write),
@@ -878,6 +879,7 @@ impl<M: Machine> Server<M> {
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.discard_notification(index),
                 Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),
                 Object::PipeWrite(index) => self.discard_pipe_end(index, End::Write),

@@ -43,6 +43,7 @@ use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
 use crate::ring::completion;
 use crate::session::{BootSecret, ReferenceCache, Session, SessionId, SessionInfo};
 use crate::spawn::{self, EXIT_FAULT, Handles};
+use crate::threads::{self, ThreadRecords};
 
 /// `cap_enter` result: the arguments were refused.
 pub const ENTER_REJECTED: u64 = u64::MAX;
@@ -51,13 +52,18 @@ pub const ENTER_THREAD_OWNED_HEAD: u64 = u64::MAX - 2;
 /// `cap_enter` timeout that never ends.
 pub const WAIT_FOREVER: u64 = u64::MAX;
 
+/// Objects that exist once, before any process does.
+pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
+
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 7] = [
+const ROOTS: [Object; 9] = [
     Object::Console,
     Object::Timer,
     Object::ParkSpace,
     Object::ProcessSpawner,
     Object::BootPackage,
+    Object::ThreadControl,
+    Object::ThreadSpawner,
     Object::WallClock,
     Object::EntropySource,
 ];
@@ -69,6 +75,9 @@ pub enum Entry {
     Resume(u64),
     /// It stays stopped until [`Machine::resume`] names it.
     Block,
+    /// It ended; with a code, it was the last of its process, which ended with
+    /// that code.
+    Ended(Option<i64>),
 }
 
 /// What [`Server::create_process`] needs to know.
@@ -180,6 +189,7 @@ pub struct Server<M: Machine> {
     pub(crate) dead: Vec<Object>,
     pub(crate) next_park: u64,
     pub(crate) handles: Handles,
+    pub(crate) thread_records: ThreadRecords,
     pub(crate) pipes: Pipes,
     pub(crate) notifications: Notifications,
     next_pid: Pid,
@@ -193,6 +203,8 @@ enum Drained {
     OwnedByOther,
     /// The entering thread is parked.
     Parked,
+    /// The entering thread ended, perhaps with its process.
+    Ended(Option<i64>),
 }
 
 impl<M: Machine> Default for Server<M> {
@@ -238,6 +250,7 @@ impl<M: Machine> Server<M> {
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             handles: spawn::handles(),
+            thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
             notifications: Notifications::new(capacity),
             next_pid: Pid::FIRST,
@@ -373,6 +386,7 @@ impl<M: Machine> Server<M> {
             return;
         };
         self.forget_exit_waits(pid);
+        self.forget_threads(&process.observed, code);
         self.forget_pipe_waits(pid);
         self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
@@ -384,46 +398,24 @@ impl<M: Machine> Server<M> {
         }
         self.close_unused_session(process.session);
         self.reap(machine);
-        if let Some(sponsor) = process.sponsor {
-            self.inherit_pipes(pid, sponsor);
-            self.inherit_notifications(pid, sponsor);
-        }
+        self.inherit(pid, process.sponsor);
         machine.bury(pid, code);
     }
 
-    /// Handles the `exit` trap: the process of `thread` ends.
+    /// Handles the `exit` trap of thread `tid`: its process ends.
     ///
     /// Returns the code for whoever waits, or `None` if there was no such
-    /// process.
+    /// thread.
     pub fn exit(&mut self, machine: &mut M, pid: Pid, tid: Tid, code: i64) -> Option<i64> {
-        self.process(pid)?.thread_index(tid)?;
+        let index = self.process(pid)?.thread_index(tid)?;
+        self.exit_at(machine, pid, index, code)
+    }
+
+    /// As [`Server::exit`], of the thread in a place.
+    pub fn exit_at(&mut self, machine: &mut M, pid: Pid, index: usize, code: i64) -> Option<i64> {
+        self.process(pid)?.tid_at(index)?;
         self.end_process(machine, pid, code);
         Some(code)
-    }
-
-    /// Adds a thread to a process; `None` if its quota is spent.
-    pub fn create_thread(&mut self, pid: Pid) -> Option<Tid> {
-        self.process_mut(pid)?.add_thread()
-    }
-
-    /// Ends one thread of a process: what it waits for is forgotten without a
-    /// completion. Returns the number of threads left.
-    pub fn end_thread(&mut self, pid: Pid, tid: Tid) -> Option<usize> {
-        let slot = pid.slot();
-        let index = self.process(pid)?.thread_index(tid)?;
-        let caller = Caller {
-            slot,
-            thread: ThreadRef { pid, tid },
-        };
-        self.forget_wait_of(caller);
-        self.deadlines
-            .disarm(process::timer(slot, TimerUse::Park(index)));
-        let process = self.process_mut(pid)?;
-        if process.parks[index].take().is_some() {
-            process.ring.release_credit();
-        }
-        process.threads[index] = None;
-        Some(process.threads.iter().flatten().count())
     }
 
     /// Handles the `cap_enter` trap of thread `tid`: drains the submission
@@ -436,8 +428,24 @@ impl<M: Machine> Server<M> {
         min_complete: u64,
         timeout_ns: u64,
     ) -> Entry {
-        let index = self.process(pid).and_then(|p| p.thread_index(tid));
-        let Some(index) = index else {
+        match self.process(pid).and_then(|p| p.thread_index(tid)) {
+            Some(index) => self.cap_enter_at(machine, pid, index, min_complete, timeout_ns),
+            None => Entry::Resume(ENTER_REJECTED),
+        }
+    }
+
+    /// As [`Server::cap_enter`], of the thread in a place, which the machine
+    /// knows from [`Machine::create_thread`]; the first thread is in place 0.
+    #[inline]
+    pub fn cap_enter_at(
+        &mut self,
+        machine: &mut M,
+        pid: Pid,
+        index: usize,
+        min_complete: u64,
+        timeout_ns: u64,
+    ) -> Entry {
+        let Some(tid) = self.process(pid).and_then(|p| p.tid_at(index)) else {
             return Entry::Resume(ENTER_REJECTED);
         };
         let caller = Caller {
@@ -451,8 +459,10 @@ impl<M: Machine> Server<M> {
         let min_complete = min_complete as u32;
         let drained = self.drain(machine, caller);
         self.settle(machine, caller.slot);
-        if let Drained::Parked = drained {
-            return Entry::Block;
+        match drained {
+            Drained::Parked => return Entry::Block,
+            Drained::Ended(code) => return Entry::Ended(code),
+            Drained::Done | Drained::OwnedByOther => {}
         }
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Entry::Block;
@@ -488,7 +498,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn forget_wait_of(&mut self, caller: Caller) {
+    pub(crate) fn forget_wait_of(&mut self, caller: Caller) {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return;
         };
@@ -562,9 +572,16 @@ impl<M: Machine> Server<M> {
                 process.ring.post(&completion(sqe.user_data, 0));
                 continue;
             }
-            if checked.is_ok() && is_owned_by_other(&sqe, caller.thread.tid) {
-                return Drained::OwnedByOther;
-            }
+            let checked = match checked {
+                Ok(()) if is_owned_by_other(&sqe, caller.thread.tid) => {
+                    if process.thread_index(Tid::from_raw(sqe.call_id)).is_some() {
+                        return Drained::OwnedByOther;
+                    }
+                    // Its owner ended, or never was: nobody could take it.
+                    Err(CAP_ERR_INVALID_REQUEST)
+                }
+                checked => checked,
+            };
             process.ring.advance();
             let outcome = match checked {
                 Ok(()) => self.dispatch(machine, caller, &sqe),
@@ -574,6 +591,7 @@ impl<M: Machine> Server<M> {
                 Outcome::Complete(cqe) => self.complete(machine, caller.slot, &sqe, &cqe),
                 Outcome::Pending => {}
                 Outcome::Parked => return Drained::Parked,
+                Outcome::Ended(code) => return Drained::Ended(code),
             }
         }
         Drained::Done
@@ -756,8 +774,11 @@ impl<M: Machine> Server<M> {
             write(&process.caps);
             write(&process.waiter);
             write(&process.parks);
+            write(&process.threads);
+            write(&process.observed);
             write(&process.sleeps);
         }
+        write(&self.thread_records);
         write(&self.objects);
         write(&self.endpoints.table);
         write(&self.endpoints.calls);
@@ -779,9 +800,10 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_families();
+        self.check_threads();
         self.pipes.check();
         self.notifications.check();
-        self.check_families();
         assert!(self.dead.is_empty(), "a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -819,7 +841,7 @@ impl<M: Machine> Server<M> {
         let sleeps = process.sleeps.iter().flatten().count();
         let bits = self.notifications.waits_of(pid);
         assert_eq!(process.notification_waits as usize, bits, "N2: count");
-        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + bits;
+        let objects = self.exit_waits(pid) + self.pipes.waits(pid) + self.joins(pid) + bits;
         let waiting = sleeps + calls + objects;
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
         assert_eq!(process.receives as usize, recvs, "Q1: receives");

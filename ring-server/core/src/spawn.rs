@@ -543,6 +543,8 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::ThreadControl => KernelCapSource::ThreadControl,
+        Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         Wire::WallClock => KernelCapSource::WallClock,
         Wire::EntropySource => KernelCapSource::EntropySource,
         _ => return None,

@@ -20,9 +20,20 @@ pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Diagnostic, Embryo, Machine, NoMemory,
-    Pid, PrepareError, Protection, ThreadRef,
+    Pid, PrepareError, Protection, ThreadEntry, ThreadRef, ThreadRefused,
 };
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
+
+/// A thread the server made or asked about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelThread {
+    /// Its place among the threads of its process.
+    pub index: usize,
+    /// How it started, if the server started it.
+    pub entry: Option<ThreadEntry>,
+    /// Base of its FS segment.
+    pub fs_base: u64,
+}
 
 /// The simulated machine.
 #[derive(Debug, Default)]
@@ -50,6 +61,13 @@ pub struct Model {
     /// Steps that succeed before one fails, if one is to fail: loading,
     /// starting, reading and writing count.
     pub steps_left: Option<u32>,
+    /// Threads the server made, or set the FS base of.
+    pub threads: BTreeMap<ThreadRef, ModelThread>,
+    /// Threads that can still be made before memory runs out, if that is
+    /// limited.
+    pub thread_room: Option<u32>,
+    /// Threads that ended while their process lived.
+    pub ended: Vec<ThreadRef>,
     /// Reads and writes of memory that is not there or not writable.
     pub faults: u64,
 }
@@ -97,7 +115,48 @@ impl Machine for Model {
 
     fn bury(&mut self, pid: Pid, code: i64) {
         self.memory.remove(&pid);
+        self.threads.retain(|thread, _| thread.pid != pid);
         self.programs.buried.push((pid, code));
+    }
+
+    fn create_thread(
+        &mut self,
+        thread: ThreadRef,
+        index: usize,
+        entry: &ThreadEntry,
+    ) -> Result<(), ThreadRefused> {
+        match &mut self.thread_room {
+            Some(0) => return Err(ThreadRefused),
+            Some(room) => *room -= 1,
+            None => {}
+        }
+        let started = ModelThread {
+            index,
+            entry: Some(*entry),
+            fs_base: entry.fs_base,
+        };
+        let twin = self.threads.insert(thread, started);
+        assert_eq!(twin, None, "a thread number is used once");
+        Ok(())
+    }
+
+    fn end_thread(&mut self, thread: ThreadRef, index: usize) {
+        if let Some(known) = self.threads.remove(&thread) {
+            assert_eq!(known.index, index, "a thread keeps its place");
+        }
+        self.ended.push(thread);
+    }
+
+    fn fs_base(&mut self, thread: ThreadRef, index: usize) -> u64 {
+        let known = self.threads.get(&thread).copied().unwrap_or_default();
+        assert!(known.entry.is_none() || known.index == index, "its place");
+        known.fs_base
+    }
+
+    fn set_fs_base(&mut self, thread: ThreadRef, index: usize, fs_base: u64) {
+        let known = self.threads.entry(thread).or_default();
+        known.index = index;
+        known.fs_base = fs_base;
     }
 
     fn boot_manifest(&self) -> &[u8] {

@@ -13,7 +13,7 @@ use capos_config::ring::*;
 use ring_server_core::{
     AddressMap, BootSecret, CAPSET_PAGE_BYTES, CapId, CapSetError, CapSetPage, Capacity,
     CreateError, Embryo, Entry, Grant, Limits, Machine, Passing, Pid, PrepareError, ProcessSpec,
-    Protection, Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
+    Protection, ROOT_OBJECTS, Server, SessionInfo, ThreadRef, Tid, UnsupportedSource, WAIT_FOREVER,
 };
 use ring_server_model::{Client, Model, ModelRing, System, call, sqe};
 
@@ -301,7 +301,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 8,
+            objects: ROOT_OBJECTS + 1,
             ..Capacity::DEFAULT
         },
         Capacity {
@@ -329,7 +329,7 @@ fn grants_fail_whole_when_a_store_is_full() {
             ..Capacity::DEFAULT
         },
         Capacity {
-            objects: 8,
+            objects: ROOT_OBJECTS + 1,
             ..Capacity::DEFAULT
         },
     ] {
@@ -659,10 +659,13 @@ fn threads_are_bounded_and_their_waits_end_with_them() {
     let last = *threads.last().unwrap();
     let entry = system.enter_as(&client, last, 1, WAIT_FOREVER);
     assert_eq!(entry, Entry::Block);
-    let left = system.server.end_thread(client.pid, last);
-    assert_eq!(left, Some(ring_server_core::THREADS_MAX - 1));
-    system.server.check();
-    assert_eq!(system.server.end_thread(client.pid, last), None);
+    for _ in 0..2 {
+        let System { server, machine } = &mut system;
+        let process_over = server.exit_thread(machine, client.pid, last, 0);
+        assert_eq!(process_over, None, "others are left");
+        server.check();
+        assert_eq!(machine.ended.len(), 1, "a thread ends once");
+    }
     assert_eq!(system.server.create_thread(Pid::from_raw(50)), None);
     let entry = system.enter(&client, 1, WAIT_FOREVER);
     assert_eq!(entry, Entry::Block, "the place of the waiter is free");

@@ -1105,8 +1105,9 @@ fn a_parked_thread_that_ends_gives_its_reservation_back() {
     let sqe = park(second);
     client.submit(&sqe);
     assert_eq!(system.enter_as(&client, second, 0, 0), Entry::Block);
-    assert_eq!(system.server.end_thread(client.pid, second), Some(1));
-    system.server.check();
+    let System { server, machine } = &mut system;
+    assert_eq!(server.exit_thread(machine, client.pid, second, 0), None);
+    server.check();
     system.pass(1_000);
     assert!(client.completions().is_empty(), "nobody is told");
     let third = system.server.create_thread(client.pid).unwrap();

@@ -156,7 +156,7 @@ impl State {
     fn new() -> Self {
         PAGES.set([[0; 1024]; 3]);
         let capacity = Capacity {
-            objects: 14,
+            objects: ring_server_core::ROOT_OBJECTS + 7,
             epochs: 24,
             sessions: 2,
             endpoints: 1,

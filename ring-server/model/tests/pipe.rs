@@ -396,7 +396,7 @@ fn a_pipe_that_cannot_be_given_leaves_nothing() {
     let small = Capacity {
         pipes: 2,
         pipe_kib: 3,
-        objects: 10,
+        objects: ring_server_core::ROOT_OBJECTS + 3,
         ..Capacity::DEFAULT
     };
     let mut system = System::new();

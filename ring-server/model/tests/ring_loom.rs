@@ -92,7 +92,7 @@ impl Machine for Still {
 
 fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
     let capacity = Capacity {
-        objects: 4,
+        objects: ring_server_core::ROOT_OBJECTS,
         epochs: 1,
         sessions: 1,
         endpoints: 0,

@@ -95,17 +95,15 @@ fn enter(world: &mut World, input: &mut Input<'_>, who: usize) {
 
 fn threads(world: &mut World, input: &mut Input<'_>, who: usize) {
     let pid = world.clients[who].pid;
-    let server = &mut world.system.server;
+    let system = &mut world.system;
+    let (server, machine) = (&mut system.server, &mut system.machine);
     match input.u8() {
         choice @ 0..=127 => {
             let _ = (choice, server.create_thread(pid));
         }
         choice => {
-            // The machine ends the process with its last thread.
             let tid = Tid::from_raw(u32::from(choice) % 5);
-            if server.end_thread(pid, tid) == Some(0) {
-                server.destroy_process(&mut world.system.machine, pid);
-            }
+            server.exit_thread(machine, pid, tid, i64::from(choice));
         }
     }
 }

@@ -258,12 +258,12 @@ impl Builder {
         command
     }
 
-    /// A command that lints the test applications as they are compiled.
+    /// A command that lints the applications of a workspace as they are
+    /// compiled.
     ///
     /// # Errors
     /// [`AppError`]
-    pub fn lint_command(&self) -> Result<Command, AppError> {
-        let workspace = self.root.join(APPS_WORKSPACE);
+    pub fn lint_command(&self, workspace: &Path) -> Result<Command, AppError> {
         let runtime = self.published_runtime()?;
         let flags = self.rustflags(&runtime)?;
         let mut command = self.cargo_for_apps("clippy", &flags);

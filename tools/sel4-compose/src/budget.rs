@@ -54,11 +54,31 @@ impl Boot<'_> {
     }
 }
 
+/// As [`check`], before there is an image: what does not fit beside an image
+/// of no size fits beside none.
+///
+/// # Errors
+/// [`BudgetError`]
+pub fn check_programs(memory_mib: u32, programs: &[(&str, &[u8])]) -> Result<Report, BudgetError> {
+    /// Slots do not run out before memory: as many as any kernel has.
+    const ROOT_CNODE_BITS: u8 = 18;
+    let profile = MachineProfile::pc99(memory_mib.into(), 0, ROOT_CNODE_BITS);
+    check_on(&profile, memory_mib, programs)
+}
+
 /// Checks that `programs` (name and ELF file) fit, all at once and all touched.
 ///
 /// # Errors
 /// [`BudgetError`]
 pub fn check(boot: &Boot<'_>, programs: &[(&str, &[u8])]) -> Result<Report, BudgetError> {
+    check_on(&boot.profile()?, boot.memory_mib, programs)
+}
+
+fn check_on(
+    profile: &MachineProfile,
+    memory_mib: u32,
+    programs: &[(&str, &[u8])],
+) -> Result<Report, BudgetError> {
     let sizes = ObjectSizes::SEL4_5_X86_64;
     let own = [ObjectKind::Endpoint, ObjectKind::Notification];
     let demand = Demand {
@@ -69,10 +89,10 @@ pub fn check(boot: &Boot<'_>, programs: &[(&str, &[u8])]) -> Result<Report, Budg
             .map(|(name, file)| Demand::process(name, runs(file), &sizes))
             .collect(),
     };
-    let report = simulate(&boot.profile()?, &demand, Backing::Everything);
+    let report = simulate(profile, &demand, Backing::Everything);
     match report.shortfall {
         Some(shortfall) => Err(BudgetError::Shortfall {
-            memory_mib: boot.memory_mib,
+            memory_mib,
             shortfall,
         }),
         None => Ok(report),

@@ -10,6 +10,9 @@ use crate::app::{self, Builder};
 use crate::kernel::Prefix;
 use crate::system::{Places, SystemError};
 
+/// Workspaces of capOS applications.
+const APPLICATIONS: [&str; 2] = ["tests/apps", "services"];
+
 /// How many passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -40,19 +43,24 @@ impl Tally {
 ///
 /// # Errors
 /// [`SystemError`]: a check could not even be prepared.
-pub fn check(places: &Places, prefix: &Prefix) -> Result<Tally, SystemError> {
+pub fn lint(places: &Places, prefix: &Prefix) -> Result<Tally, SystemError> {
     let root = &places.root;
-    let apps = root.join("tests/apps");
+    let [apps, services] = APPLICATIONS.map(|workspace| root.join(workspace));
     let builder = Builder::new(root, &places.build);
     let checks = [
         ("format", cargo_in(root, &["fmt", "--all", "--check"])),
         ("format apps", cargo_in(&apps, &["fmt", "--all", "--check"])),
         (
+            "format services",
+            cargo_in(&services, &["fmt", "--all", "--check"]),
+        ),
+        (
             "lint host",
             cargo_in(root, &["clippy", "--all-targets", "--", "-D", "warnings"]),
         ),
         ("lint target", lint_target(places, prefix)),
-        ("lint apps", builder.lint_command()?),
+        ("lint apps", builder.lint_command(&apps)?),
+        ("lint services", builder.lint_command(&services)?),
     ];
     let mut tally = Tally::default();
     for (name, mut command) in checks {

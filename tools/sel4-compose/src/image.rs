@@ -19,11 +19,17 @@ use capos_config::{CueField, CueValue, capset};
 use capos_loader::LoadPlan;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSymbol, elf};
+use sha2::{Digest, Sha256};
 
 /// Archive entry that holds the boot manifest.
 pub const MANIFEST_ENTRY: &str = "manifest.bin";
 /// Directory of the archive that holds the program files.
 pub const PROGRAM_DIRECTORY: &str = "bins";
+/// Archive entry that holds the supplied init, where programs cannot find it.
+pub const INIT_ENTRY: &str = "init";
+/// Archive entry that holds the digest of every other one, as sha256sum(1)
+/// prints them.
+pub const HASHES_ENTRY: &str = "hashes";
 /// Symbol: address at which the archive is mapped.
 const ARCHIVE_SYMBOL: &str = "__boot_archive";
 /// Symbol: u64 that receives the archive's length in bytes.
@@ -229,12 +235,27 @@ pub fn archive(entries: &[(String, &[u8])]) -> Vec<u8> {
         let inode = index as u32 + 1;
         archive_entry(&mut out, inode, REGULAR_FILE_MODE, name, data);
     }
-    archive_entry(&mut out, 0, 0, "TRAILER!!!", &[]);
+    archive_entry(&mut out, 0, 0, TRAILER, &[]);
     out
+}
+
+/// The contents of [`HASHES_ENTRY`] for an archive of `entries`.
+pub fn hashes(entries: &[(String, &[u8])]) -> String {
+    let line = |(name, data): &(String, &[u8])| {
+        let digits: String = Sha256::digest(data)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("{digits}  {name}\n")
+    };
+    entries.iter().map(line).collect()
 }
 
 /// Regular file, read-only for everyone (cpio(5)).
 const REGULAR_FILE_MODE: u32 = 0o100_444;
+
+/// Name of the entry behind the last one (cpio(5)).
+const TRAILER: &str = "TRAILER!!!";
 
 /// Size of an entry's header: a magic of six characters and thirteen numbers of
 /// eight hexadecimal digits (cpio(5), "New ASCII Format").
@@ -261,24 +282,46 @@ fn archive_entry(out: &mut Vec<u8>, inode: u32, mode: u32, name: &str, data: &[u
 
 /// Finds the contents of an entry of the boot archive in a packed image.
 pub fn find_entry<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let entries = entries(image)?;
+    entries
+        .into_iter()
+        .find(|(found, _)| found == name)
+        .map(|(_, data)| data)
+}
+
+/// The entries of the boot archive in a packed image, in their order; nothing
+/// if the file is no such image.
+pub fn entries(image: &[u8]) -> Option<Vec<(String, &[u8])>> {
     let file = ElfFile64::<object::Endianness>::parse(image).ok()?;
     let archive = file.elf_program_headers().last()?;
     let mut rest = archive.data(file.endian(), image).ok()?;
+    let mut entries = Vec::new();
     loop {
-        let field = |index: usize| {
-            let digits = rest.get(6 + 8 * index..14 + 8 * index)?;
-            usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-        };
-        let (data_bytes, name_bytes) = (field(6)?, field(11)?);
-        let data_at = (ARCHIVE_HEADER_BYTES + name_bytes).next_multiple_of(4);
-        let data_end = data_at.checked_add(data_bytes)?;
-        let name_end = (ARCHIVE_HEADER_BYTES + name_bytes).checked_sub(1)?;
-        let found = rest.get(ARCHIVE_HEADER_BYTES..name_end)?;
-        if found == name.as_bytes() {
-            return rest.get(data_at..data_end);
+        let (name, data, next) = first_entry(rest)?;
+        if name == TRAILER {
+            return Some(entries);
         }
-        rest = rest.get(data_end.next_multiple_of(4)..)?;
+        entries.push((name, data));
+        rest = next;
     }
+}
+
+/// The first entry of an archive, and what follows it.
+fn first_entry(archive: &[u8]) -> Option<(String, &[u8], &[u8])> {
+    let field = |index: usize| {
+        let digits = archive.get(6 + 8 * index..14 + 8 * index)?;
+        usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let (data_bytes, name_bytes) = (field(6)?, field(11)?);
+    let name_end = (ARCHIVE_HEADER_BYTES + name_bytes).checked_sub(1)?;
+    let name = std::str::from_utf8(archive.get(ARCHIVE_HEADER_BYTES..name_end)?).ok()?;
+    let data_at = (ARCHIVE_HEADER_BYTES + name_bytes).next_multiple_of(4);
+    let data_end = data_at.checked_add(data_bytes)?;
+    let data = archive.get(data_at..data_end)?;
+    let next = archive
+        .get(data_end.next_multiple_of(4)..)
+        .unwrap_or_default();
+    Some((name.to_owned(), data, next))
 }
 
 fn pad(out: &mut Vec<u8>, alignment: usize) {

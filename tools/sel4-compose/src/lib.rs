@@ -3,9 +3,11 @@
 //!
 //! | module | turns |
 //! |---|---|
+//! | [`description`] | a `system.toml` or CUE's JSON into a manifest and programs |
 //! | [`app`] | a Cargo package into a capOS application ELF file |
 //! | [`gate`] | that file into one whose system calls reach the server |
 //! | [`image`] | programs and capabilities into a bootable image |
+//! | [`inventory`] | such an image into who holds what |
 //! | [`kernel`] | an installed seL4 prefix into facts about it |
 //! | [`system`] | all of these into a machine ready to run |
 //! | [`qemu`] | that into what happened when it ran |
@@ -16,9 +18,11 @@
 
 pub mod app;
 pub mod budget;
+pub mod description;
 pub mod gate;
 pub mod host;
 pub mod image;
+pub mod inventory;
 pub mod kernel;
 pub mod prove;
 pub mod qemu;

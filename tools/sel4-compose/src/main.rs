@@ -6,21 +6,22 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use sel4_compose::app::SMOKE;
+use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
+use sel4_compose::inventory::{Inventory, InventoryError};
 use sel4_compose::kernel::{self, Prefix, PrefixError};
 use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::QemuError;
 use sel4_compose::report::{self, Printer};
 use sel4_compose::scenario::{self, ScenarioError};
-use sel4_compose::symbols::Symbols;
+use sel4_compose::symbols::SymbolTables;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
 use sel4_compose::{gate, image};
 
 /// Where scenarios are, in the repository.
 const SCENARIOS: &str = "tests/qemu";
-/// Capabilities of the default system.
-const SMOKE_CAPS: &str = "console";
+/// The default system, in the repository.
+const SYSTEM: &str = "system.toml";
 
 /// Builds, packs and runs capOS-on-seL4 systems.
 #[derive(Parser)]
@@ -40,10 +41,11 @@ struct Options {
     /// Emulator to use.
     #[arg(long, global = true, value_name = "FILE")]
     qemu: Option<PathBuf>,
-    /// Memory of the machine in MiB; the kernel itself needs 32 to start.
-    #[arg(long, global = true, default_value_t = system::MEMORY_MIB, value_name = "MIB",
+    /// Memory of the machine in MiB, whatever the system says; 512 if it says
+    /// nothing.
+    #[arg(long, global = true, value_name = "MIB",
           value_parser = clap::value_parser!(u32).range(32..=65536))]
-    memory: u32,
+    memory: Option<u32>,
     /// Count time in instructions (repeatable measurements, one processor).
     #[arg(long, global = true)]
     icount: bool,
@@ -54,10 +56,39 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Check a description of a system, and build nothing.
+    Check {
+        #[command(flatten)]
+        system: SystemOptions,
+    },
+    /// Build the image of a described system.
+    Build {
+        #[command(flatten)]
+        system: SystemOptions,
+        /// Directory for `image.elf` and `kernel.elf32`.
+        #[arg(long, value_name = "DIR", default_value = "build/image")]
+        output: PathBuf,
+    },
+    /// Run a described system.
+    Run {
+        #[command(flatten)]
+        system: SystemOptions,
+        /// Seconds before the machine is stopped.
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
+    },
+    /// Show who holds what in an image, or in a described system.
+    Inspect {
+        #[command(flatten)]
+        system: SystemOptions,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Build the kernel, the default system and the root task.
     Setup,
     /// Check format and lints of everything.
-    Check,
+    Lint,
     /// Run all checks, host tests and guest scenarios, or the scenarios named.
     Test {
         /// Scenarios to run, and nothing else.
@@ -66,12 +97,6 @@ enum Verb {
         /// that runs on demand is told a number.
         #[arg(long, default_value = "", requires = "scenarios")]
         caps: String,
-    },
-    /// Run the default system.
-    Simulate {
-        /// Seconds before the machine is stopped.
-        #[arg(long, default_value_t = 60)]
-        timeout: u64,
     },
     /// Run one application as the only program of a system.
     App(AppOptions),
@@ -92,10 +117,23 @@ enum Verb {
         output: PathBuf,
     },
     /// Show the system call sites of an ELF file.
-    Inspect {
+    Sites {
         /// The file.
         elf: PathBuf,
     },
+    /// Print the tables of docs/system.md.
+    #[command(hide = true)]
+    Tables,
+}
+
+#[derive(Args)]
+struct SystemOptions {
+    /// A `system.toml`, or a manifest as `cue export` prints it (`*.json`).
+    #[arg(default_value = "system.toml", value_name = "FILE")]
+    file: PathBuf,
+    /// Where the programs are that a manifest only names.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -116,18 +154,6 @@ struct AppOptions {
     timeout: u64,
 }
 
-impl AppOptions {
-    fn smoke(timeout: u64) -> Self {
-        Self {
-            app: SMOKE.into(),
-            bin: None,
-            with: String::new(),
-            caps: SMOKE_CAPS.into(),
-            timeout,
-        }
-    }
-}
-
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -137,6 +163,10 @@ enum Failure {
     Prefix(#[from] PrefixError),
     #[error(transparent)]
     Image(#[from] image::ImageError),
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
     #[error(transparent)]
@@ -152,7 +182,12 @@ fn main() -> ExitCode {
     match perform(&options) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            match &failure {
+                // These begin with their place.
+                Failure::Description(refusal) => eprintln!("{refusal}"),
+                Failure::System(SystemError::Refused(refusal)) => eprintln!("{refusal}"),
+                other => eprintln!("error: {other}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -160,21 +195,103 @@ fn main() -> ExitCode {
 
 fn perform(options: &Options) -> Result<u8, Failure> {
     match &options.command {
-        Verb::Setup => prepare(options, &AppOptions::smoke(0)).map(|_| 0),
-        Verb::Check => check(options),
+        Verb::Check { system } => check(system),
+        Verb::Build { system, output } => build(options, system, output),
+        Verb::Run { system, timeout } => run_system(options, system, *timeout),
+        Verb::Inspect { system, json } => inspect(options, system, *json),
+        Verb::Setup => setup(options),
+        Verb::Lint => lint(options),
         Verb::Test { scenarios, caps } => test(options, scenarios, caps),
-        Verb::Simulate { timeout } => run(options, &AppOptions::smoke(*timeout), SMOKE),
-        Verb::App(app) => run(options, app, "app"),
+        Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
-        Verb::Pack { app, output } => pack(options, app, output),
-        Verb::Inspect { elf } => inspect(elf),
+        Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
+        Verb::Sites { elf } => sites(elf),
+        Verb::Tables => {
+            print!("{}", description::tables());
+            Ok(0)
+        }
     }
 }
 
-fn check(options: &Options) -> Result<u8, Failure> {
+fn read(system: &SystemOptions) -> Result<Description, DescriptionError> {
+    Description::read(&system.file, system.programs.as_deref())
+}
+
+fn check(system: &SystemOptions) -> Result<u8, Failure> {
+    let description = read(system)?;
+    println!("{}: {}", system.file.display(), description.summary());
+    Ok(0)
+}
+
+fn build(options: &Options, system: &SystemOptions, output: &Path) -> Result<u8, Failure> {
+    let composed = compose(options, &read(system)?)?;
+    let status = keep(&composed, output)?;
+    let report = Inventory::of_image(&std::fs::read(&composed.machine.image).unwrap_or_default());
+    print!("{}", report?.summary());
+    Ok(status)
+}
+
+fn run_system(options: &Options, system: &SystemOptions, timeout: u64) -> Result<u8, Failure> {
+    let description = read(system)?;
+    let composed = compose(options, &description)?;
+    run(options, &composed, timeout, &description.name)
+}
+
+fn setup(options: &Options) -> Result<u8, Failure> {
+    let system = SystemOptions {
+        file: Places::find()?.root.join(SYSTEM),
+        programs: None,
+    };
+    compose(options, &read(&system)?).map(|_| 0)
+}
+
+fn compose(options: &Options, description: &Description) -> Result<System, Failure> {
     let places = Places::find()?;
     let prefix = open_prefix(options, &places)?;
-    Ok(conclude(host::check(&places, &prefix)?))
+    let mut description = description.clone();
+    if let Some(memory) = options.memory {
+        description.memory_mib = memory;
+    }
+    let composed = system::compose(&places, &prefix, &description, &composing(options))?;
+    eprintln!("packed {}", composed.summary);
+    Ok(composed)
+}
+
+fn composing(options: &Options) -> system::Options {
+    system::Options {
+        root_task: options.root_task.clone(),
+        qemu: system::emulator(options.qemu.clone()),
+        icount: options.icount,
+        quiet: false,
+        damage: None,
+    }
+}
+
+fn inspect(options: &Options, system: &SystemOptions, json: bool) -> Result<u8, Failure> {
+    let file = match system.file.is_dir() {
+        true => system.file.join("image.elf"),
+        false => system.file.clone(),
+    };
+    let refuse = |reason: String| Failure::File(file.clone(), reason);
+    let bytes = std::fs::read(&file).map_err(|error| refuse(error.to_string()))?;
+    let inventory = if bytes.starts_with(b"\x7fELF") {
+        Inventory::of_image(&bytes)?
+    } else {
+        let composed = compose(options, &read(system)?)?;
+        let image = std::fs::read(&composed.machine.image);
+        Inventory::of_image(&image.map_err(|error| refuse(error.to_string()))?)?
+    };
+    match json {
+        true => println!("{}", inventory.to_json()),
+        false => print!("{inventory}"),
+    }
+    Ok(0)
+}
+
+fn lint(options: &Options) -> Result<u8, Failure> {
+    let places = Places::find()?;
+    let prefix = open_prefix(options, &places)?;
+    Ok(conclude(host::lint(&places, &prefix)?))
 }
 
 fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
@@ -188,7 +305,7 @@ fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> 
     let mut tally = Tally::default();
     let prefix = open_prefix(options, &places)?;
     if names.is_empty() {
-        tally.add(host::check(&places, &prefix)?);
+        tally.add(host::lint(&places, &prefix)?);
         tally.add(host::test(&places));
     }
     let qemu = system::emulator(options.qemu.clone());
@@ -204,11 +321,10 @@ fn conclude(tally: Tally) -> u8 {
     u8::from(tally.failed > 0)
 }
 
-/// Runs an application; the closing line begins with `label`.
-fn run(options: &Options, app: &AppOptions, label: &str) -> Result<u8, Failure> {
-    let system = prepare(options, app)?;
-    let timeout = Duration::from_secs(app.timeout);
-    let mut printer = Printer::new(Symbols::of(&system.app.elf), options.log);
+/// Runs a system; the closing line begins with `label`.
+fn run(options: &Options, system: &System, timeout: u64, label: &str) -> Result<u8, Failure> {
+    let timeout = Duration::from_secs(timeout);
+    let mut printer = Printer::new(SymbolTables::of(&system.programs), options.log);
     let outcome = system
         .machine
         .run(Some(timeout), &mut |output| printer.show(output))?;
@@ -229,7 +345,7 @@ fn debug(options: &Options, app: &AppOptions, port: u16) -> Result<u8, Failure> 
     system.machine.debugger_port = Some(port);
     let attach = system::debugger_command(&system, port);
     println!("paused; attach from another terminal with:\n  {attach}");
-    let mut printer = Printer::new(Symbols::of(&system.app.elf), true);
+    let mut printer = Printer::new(SymbolTables::of(&system.programs), true);
     let outcome = system
         .machine
         .run(None, &mut |output| printer.show(output))?;
@@ -239,8 +355,8 @@ fn debug(options: &Options, app: &AppOptions, port: u16) -> Result<u8, Failure> 
     Ok(report::status(&outcome.end))
 }
 
-fn pack(options: &Options, app: &AppOptions, output: &Path) -> Result<u8, Failure> {
-    let system = prepare(options, app)?;
+/// Copies the files of a system to where they stay.
+fn keep(system: &System, output: &Path) -> Result<u8, Failure> {
     let failed = |path: &Path, error: std::io::Error| Failure::File(path.into(), error.to_string());
     std::fs::create_dir_all(output).map_err(|e| failed(output, e))?;
     for file in [&system.machine.kernel, &system.machine.image] {
@@ -259,12 +375,9 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         binary: app.bin.clone(),
         programs: app.with.split_whitespace().map(str::to_owned).collect(),
         grants,
-        root_task: options.root_task.clone(),
-        qemu: system::emulator(options.qemu.clone()),
-        icount: options.icount,
-        memory_mib: options.memory,
+        memory_mib: options.memory.unwrap_or(system::MEMORY_MIB),
         debug: false,
-        quiet: false,
+        options: composing(options),
     };
     let prefix = open_prefix(options, &places)?;
     let system = system::prepare(&places, &prefix, &plan)?;
@@ -284,7 +397,7 @@ fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError
     Ok(prefix)
 }
 
-fn inspect(elf: &Path) -> Result<u8, Failure> {
+fn sites(elf: &Path) -> Result<u8, Failure> {
     let refuse = |reason: String| Failure::File(elf.into(), reason);
     let bytes = std::fs::read(elf).map_err(|error| refuse(error.to_string()))?;
     let report = gate::inspect(&bytes).map_err(|error| refuse(error.to_string()))?;

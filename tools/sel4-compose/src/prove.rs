@@ -7,14 +7,15 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::app::SMOKE;
+use crate::description::Description;
 use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
 use crate::qemu::{Outcome, Output};
 use crate::report;
 use crate::scenario::Scenario;
-use crate::symbols::{Symbols, is_fault};
-use crate::system::{self, Places, Plan, System, SystemError};
+use crate::symbols::{SymbolTables, is_fault};
+use crate::system::{self, Options, Places, Plan, System, SystemError};
 
 /// How many bytes of a digest are shown.
 const DIGEST_BYTES_SHOWN: usize = 8;
@@ -94,7 +95,7 @@ impl<'a> Prover<'a> {
         }
         let mut system = self.prepare(scenario)?;
         system.machine.clock = scenario.clock.clone();
-        let symbols = Symbols::of(&system.app.elf);
+        let symbols = SymbolTables::of(&system.programs);
         let mut faults = Vec::new();
         let timeout = Duration::from_secs(scenario.timeout);
         let outcome = system
@@ -104,7 +105,8 @@ impl<'a> Prover<'a> {
                     && is_fault(line)
                 {
                     faults.push(line.to_owned());
-                    let places = symbols.iter().flat_map(|symbols| symbols.explain(line));
+                    let places = symbols.explain(line);
+                    let places = places.into_iter();
                     faults.extend(places.map(|place| format!("  in {place}")));
                 }
             })
@@ -149,25 +151,6 @@ impl<'a> Prover<'a> {
     }
 
     fn prepare(&mut self, scenario: &Scenario) -> Result<System, String> {
-        let grants = image::parse_grants(&scenario.caps).map_err(|error| error.to_string())?;
-        let locate = |app: &String| match app.as_str() {
-            SMOKE => SMOKE.to_owned(),
-            path => self.places.root.join(path).display().to_string(),
-        };
-        let app = locate(&scenario.app);
-        let programs = scenario.programs.iter().map(locate).collect();
-        let plan = |root_task| Plan {
-            app,
-            binary: None,
-            programs,
-            grants,
-            root_task: Some(root_task),
-            qemu: self.qemu.clone(),
-            icount: scenario.icount,
-            memory_mib: system::MEMORY_MIB,
-            debug: scenario.debug,
-            quiet: true,
-        };
         let (_, prefix, root_task) = match self.current.take() {
             Some(current) if current.0 == scenario.kernel => self.current.insert(current),
             _ => {
@@ -177,8 +160,21 @@ impl<'a> Prover<'a> {
                 self.current.insert(made)
             }
         };
-        system::prepare(self.places, prefix, &plan(root_task.clone()))
-            .map_err(|error| error.to_string())
+        let options = Options {
+            root_task: Some(root_task.clone()),
+            qemu: self.qemu.clone(),
+            icount: scenario.icount,
+            quiet: true,
+            damage: scenario.damage.clone(),
+        };
+        if let Some(file) = &scenario.system {
+            let file = self.places.root.join(file);
+            let description = Description::read(&file, None).map_err(|e| e.to_string())?;
+            let composed = system::compose(self.places, prefix, &description, &options);
+            return composed.map_err(|error| error.to_string());
+        }
+        let plan = plan_of(&self.places.root, scenario, options)?;
+        system::prepare(self.places, prefix, &plan).map_err(|error| error.to_string())
     }
 
     fn make_kernel(&self, name: &str) -> Result<(String, Prefix, PathBuf), SystemError> {
@@ -194,6 +190,23 @@ impl<'a> Prover<'a> {
     }
 }
 
+/// What a scenario that names an application asks for.
+fn plan_of(root: &Path, scenario: &Scenario, options: Options) -> Result<Plan, String> {
+    let locate = |app: &String| match app.as_str() {
+        SMOKE => SMOKE.to_owned(),
+        path => root.join(path).display().to_string(),
+    };
+    Ok(Plan {
+        app: locate(&scenario.app),
+        binary: None,
+        programs: scenario.programs.iter().map(locate).collect(),
+        grants: image::parse_grants(&scenario.caps).map_err(|error| error.to_string())?,
+        memory_mib: system::MEMORY_MIB,
+        debug: scenario.debug,
+        options,
+    })
+}
+
 fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {
     kernel::bundled(&places.root, &places.build, name)
 }
@@ -203,9 +216,9 @@ fn unchanged(system: &System) -> Result<String, String> {
     let digest = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
     let read = |path: &Path| std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()));
     let image = read(&system.machine.image)?;
-    let name = format!("{PROGRAM_DIRECTORY}/{}", system.app.name);
+    let name = format!("{PROGRAM_DIRECTORY}/{}", system.programs[0].name);
     let packed = image::find_entry(&image, &name).ok_or(format!("the image has no {name}"))?;
-    let (built, packed) = (digest(&read(&system.app.elf)?), digest(packed));
+    let (built, packed) = (digest(&read(&system.programs[0].elf)?), digest(packed));
     if built != packed {
         return Err(format!(
             "the program in the image is not the built one: sha256 {} against {}",

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::qemu::{End, Outcome, Output};
-use crate::symbols::{Symbols, is_fault};
+use crate::symbols::{SymbolTables, is_fault};
 
 /// Exit status: killed, as shells report a killed process.
 pub const STATUS_KILLED: u8 = 137;
@@ -19,14 +19,14 @@ const LAST_LINES: usize = 12;
 /// reports with their place below it, the rest of the log to standard error if
 /// asked for.
 pub struct Printer {
-    symbols: Option<Symbols>,
+    symbols: SymbolTables,
     show_log: bool,
     at_line_start: bool,
 }
 
 impl Printer {
     /// A printer that explains faults with `symbols`.
-    pub fn new(symbols: Option<Symbols>, show_log: bool) -> Self {
+    pub fn new(symbols: SymbolTables, show_log: bool) -> Self {
         Self {
             symbols,
             show_log,
@@ -73,8 +73,7 @@ impl Printer {
     }
 
     fn explain(&self, line: &str) -> Vec<String> {
-        let symbols = self.symbols.as_ref();
-        symbols.map_or_else(Vec::new, |symbols| symbols.explain(line))
+        self.symbols.explain(line)
     }
 }
 

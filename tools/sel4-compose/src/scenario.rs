@@ -51,6 +51,11 @@ pub struct Scenario {
     /// task. All it prints on COM1 is log.
     #[serde(rename = "root-task")]
     pub root_task: Option<String>,
+    /// Instead of an application: a description of a system, relative to the
+    /// repository.
+    pub system: Option<String>,
+    /// Archive entry to damage after its digest was taken.
+    pub damage: Option<String>,
     /// Program of that package; the one with its name unless given.
     pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
@@ -65,21 +70,24 @@ pub struct Scenario {
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
-    /// What the machine's clock shows at power-on, as QEMU takes it
-    /// (`2031-05-06T19:08:09`); the host's time otherwise.
-    pub clock: Option<String>,
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
     /// Texts the console must show, in this order.
     #[serde(default)]
     pub console: Vec<String>,
+    /// Texts the console must show, in any order.
+    #[serde(default)]
+    pub anywhere: Vec<String>,
     /// Texts the console must not show.
     #[serde(default)]
     pub forbidden: Vec<String>,
@@ -150,10 +158,15 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
         path: path.into(),
         reason: error.to_string(),
     })?;
-    if scenario.app.is_empty() == scenario.root_task.is_none() {
+    let subjects = [
+        !scenario.app.is_empty(),
+        scenario.root_task.is_some(),
+        scenario.system.is_some(),
+    ];
+    if subjects.into_iter().filter(|&given| given).count() != 1 {
         return Err(ScenarioError::Parse {
             path: path.into(),
-            reason: "give either `app` or `root-task`".into(),
+            reason: "give one of `app`, `system` and `root-task`".into(),
         });
     }
     scenario.name = path
@@ -177,6 +190,8 @@ impl Scenario {
             ));
         }
         let missing = first_missing(&console, &self.console);
+        complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
+        let missing = self.anywhere.iter().filter(|text| !console.contains(*text));
         complaints.extend(missing.map(|text| format!("the console lacks {text:?}")));
         let missing = first_missing(&log, &self.log);
         complaints.extend(missing.map(|text| format!("the log lacks {text:?}")));

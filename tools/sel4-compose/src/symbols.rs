@@ -8,10 +8,38 @@ use addr2line::Loader;
 use addr2line::fallible_iterator::FallibleIterator;
 use object::{Object, ObjectSection, SectionFlags};
 
+use crate::app::App;
+
 /// Prefix of a log line that reports a fault.
 const FAULT: &str = "fault: ";
 /// Key of the instruction pointer in such a line.
 const INSTRUCTION_POINTER: &str = "ip=0x";
+
+/// Key of the program's name in such a line.
+const PROGRAM: &str = "program=";
+
+/// The symbols of all programs of a system.
+pub struct SymbolTables(Vec<(String, Symbols)>);
+
+impl SymbolTables {
+    /// Reads the symbols of `programs`, of those that have any.
+    pub fn of(programs: &[App]) -> Self {
+        let read = |app: &App| Some((app.name.clone(), Symbols::of(&app.elf)?));
+        Self(programs.iter().filter_map(read).collect())
+    }
+
+    /// What to print below a fault report: where the program it names was.
+    /// Nothing for other lines.
+    pub fn explain(&self, line: &str) -> Vec<String> {
+        let mut words = line.split(' ');
+        let named = words.find_map(|word| word.strip_prefix(PROGRAM));
+        let found = match self.0.as_slice() {
+            [only] => Some(only),
+            all => all.iter().find(|(name, _)| Some(name.as_str()) == named),
+        };
+        found.map_or_else(Vec::new, |(_, symbols)| symbols.explain(line))
+    }
+}
 
 /// The symbols of one program.
 pub struct Symbols {

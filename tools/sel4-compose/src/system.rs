@@ -7,13 +7,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
 use crate::budget::{self, BudgetError};
+use crate::description::{self, Description, Origin, ProgramFile, Refusal};
 use crate::gate::{self, GateError};
-use crate::image::{self, Grant, ImageError, MANIFEST_ENTRY, PROGRAM_DIRECTORY};
+use crate::image::PROGRAM_DIRECTORY;
+use crate::image::{self, Grant, HASHES_ENTRY, INIT_ENTRY, ImageError, MANIFEST_ENTRY};
 use crate::kernel::{Prefix, PrefixError};
 use crate::qemu::{self, Machine};
 
 /// Guest memory in MiB, where nothing else is said.
-pub const MEMORY_MIB: u32 = 512;
+pub const MEMORY_MIB: u32 = description::MEMORY_MIB;
+/// Package of the supplied init, in the repository.
+const INIT_PACKAGE: &str = "services/init";
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
 /// A program of this name cannot be in a manifest: capOS reserves it.
@@ -50,6 +54,12 @@ pub enum SystemError {
         "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
     )]
     IcountProcessors,
+    /// See [`Refusal`].
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A test wants an entry damaged that the archive does not have.
+    #[error("the boot archive has no entry `{0}` to damage")]
+    NoEntry(String),
     /// Not inside the repository.
     #[error("run this inside the repository: no directory above {0} holds tools/sel4-compose")]
     NoRepository(PathBuf),
@@ -74,18 +84,27 @@ pub struct Plan {
     pub programs: Vec<String>,
     /// Capabilities of the application.
     pub grants: Vec<Grant>,
+    /// Memory of the machine in MiB.
+    pub memory_mib: u32,
+    /// Have the root task log more, see [`image::manifest`].
+    pub debug: bool,
+    /// How.
+    pub options: Options,
+}
+
+/// How to put it together.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
     /// A root task that is built already.
     pub root_task: Option<PathBuf>,
     /// The emulator.
     pub qemu: PathBuf,
     /// See [`Machine::icount`].
     pub icount: bool,
-    /// Memory of the machine in MiB.
-    pub memory_mib: u32,
-    /// Have the root task log more, see [`image::manifest`].
-    pub debug: bool,
     /// Let Cargo show warnings and errors only.
     pub quiet: bool,
+    /// Archive entry that is damaged once its digest is taken, for tests.
+    pub damage: Option<String>,
 }
 
 /// A packed system. Its files go when it does.
@@ -93,9 +112,7 @@ pub struct Plan {
 pub struct System {
     /// The machine, not started.
     pub machine: Machine,
-    /// The application, with symbols.
-    pub app: App,
-    /// The applications beside it, with symbols.
+    /// The programs, with symbols; the one that starts comes first.
     pub programs: Vec<App>,
     /// The root task, with symbols.
     pub root_task: PathBuf,
@@ -176,29 +193,125 @@ impl Places {
 /// # Errors
 /// [`SystemError`]
 pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, SystemError> {
-    if plan.icount && prefix.node_count() > 1 {
-        return Err(SystemError::IcountProcessors);
-    }
-    let builder = Builder::new(&places.root, &places.build).quiet(plan.quiet);
+    let builder = Builder::new(&places.root, &places.build).quiet(plan.options.quiet);
     let mut app = builder.resolve(&plan.app, plan.binary.as_deref())?;
     if app.name == RESERVED_NAME {
         app.name = format!("{RESERVED_NAME}-program");
     }
-    let root_task = match &plan.root_task {
+    let mut programs = vec![app];
+    for program in &plan.programs {
+        programs.push(builder.resolve(program, None)?);
+    }
+    let names: Vec<&str> = programs.iter().map(|app| app.name.as_str()).collect();
+    let contents = Contents {
+        manifest: image::manifest(names[0], &names, &plan.grants, plan.debug)?,
+        running: names.iter().map(|&name| name.to_owned()).collect(),
+        init: None,
+        programs,
+        memory_mib: plan.memory_mib,
+    };
+    assemble(places, prefix, contents, &plan.options)
+}
+
+/// Builds and packs a described system on the kernel in `prefix`.
+///
+/// # Errors
+/// [`SystemError`]
+pub fn compose(
+    places: &Places,
+    prefix: &Prefix,
+    description: &Description,
+    options: &Options,
+) -> Result<System, SystemError> {
+    let builder = Builder::new(&places.root, &places.build).quiet(options.quiet);
+    let embedded = RunDirectory::create(&places.build)?;
+    let programs = description
+        .programs
+        .iter()
+        .map(|program| described(&builder, description, program, &embedded))
+        .collect::<Result<Vec<_>, _>>()?;
+    let init = match description.has_supplied_init() {
+        true => Some(supplied_init(places, &builder)?),
+        false => None,
+    };
+    let manifest = description.encode();
+    let contents = Contents {
+        manifest: manifest.map_err(|error| ImageError::Manifest(error.to_string()))?,
+        running: description.running().map(str::to_owned).collect(),
+        init,
+        programs,
+        memory_mib: description.memory_mib,
+    };
+    assemble(places, prefix, contents, options).map_err(|error| match error {
+        SystemError::Budget(budget) => description.refuse_budget(&budget).into(),
+        other => other,
+    })
+}
+
+fn supplied_init(places: &Places, builder: &Builder) -> Result<App, SystemError> {
+    let package = places.root.join(INIT_PACKAGE);
+    Ok(builder.resolve(&package.display().to_string(), None)?)
+}
+
+/// Builds one program of a description; what fails is told with its place.
+fn described(
+    builder: &Builder,
+    description: &Description,
+    program: &ProgramFile,
+    embedded: &RunDirectory,
+) -> Result<App, SystemError> {
+    let resolved = match &program.origin {
+        Origin::Path { path, bin } => builder.resolve(&path.display().to_string(), bin.as_deref()),
+        Origin::Published | Origin::Named => builder.resolve(app::SMOKE, None),
+        Origin::Embedded(file) => {
+            let path = embedded.0.join(&program.name);
+            fs::write(&path, file).map_err(|e| file_error(&path, &e))?;
+            builder.resolve(&path.display().to_string(), None)
+        }
+    };
+    let app = resolved.map_err(|error| {
+        let what = format!("program `{}`: {error}", program.name);
+        description.refuse(&program.span, what, "correct the package, or name another")
+    })?;
+    Ok(App {
+        name: program.name.clone(),
+        ..app
+    })
+}
+
+/// What goes into an image beside the root task.
+struct Contents {
+    manifest: Vec<u8>,
+    /// Programs that run at one time, by name, as often as they do.
+    running: Vec<String>,
+    init: Option<App>,
+    programs: Vec<App>,
+    memory_mib: u32,
+}
+
+/// Packs `contents`.
+fn assemble(
+    places: &Places,
+    prefix: &Prefix,
+    contents: Contents,
+    options: &Options,
+) -> Result<System, SystemError> {
+    if options.icount && prefix.node_count() > 1 {
+        return Err(SystemError::IcountProcessors);
+    }
+    let root_task = match &options.root_task {
         Some(path) => path.clone(),
         None => build_root_task(places, prefix)?,
     };
-    let programs = plan
+    let pack = |app: &App| pack_program(app, prefix);
+    let init = contents.init.as_ref().map(pack).transpose()?;
+    let programs = contents
         .programs
         .iter()
-        .map(|program| builder.resolve(program, None))
+        .map(pack)
         .collect::<Result<Vec<_>, _>>()?;
-    let packed = [&app]
-        .into_iter()
-        .chain(&programs)
-        .map(|app| pack_program(app, prefix))
-        .collect::<Result<Vec<_>, _>>()?;
-    let archive = boot_archive(&packed, &plan.grants, plan.debug)?;
+    let archive = boot_archive(&contents.manifest, init.as_ref(), &programs, options)?;
+    let packed: Vec<&PackedProgram> = init.iter().chain(&programs).collect();
     let summaries: Vec<&str> = packed
         .iter()
         .map(|packed| packed.summary.as_str())
@@ -206,23 +319,24 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     let summary = summaries.join("; ");
     let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
     let boot = budget::Boot {
-        memory_mib: plan.memory_mib,
+        memory_mib: contents.memory_mib,
         image: &image,
         root_cnode_bits: prefix.root_cnode_bits() as u8,
     };
-    let files: Vec<(&str, &[u8])> = packed
-        .iter()
-        .map(|packed| (packed.name.as_str(), packed.file.as_slice()))
-        .collect();
-    budget::check(&boot, &files)?;
+    let file_of = |name: &String| {
+        let program = packed.iter().find(|packed| packed.name == *name);
+        program.map(|program| (program.name.as_str(), program.file.as_slice()))
+    };
+    let running: Vec<(&str, &[u8])> = contents.running.iter().filter_map(file_of).collect();
+    budget::check(&boot, &running)?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
-        program: plan.qemu.clone(),
+        program: options.qemu.clone(),
         kernel: files.0.join("kernel.elf32"),
         image: files.0.join("image.elf"),
-        memory_mib: plan.memory_mib,
+        memory_mib: contents.memory_mib,
         processors: prefix.node_count(),
-        icount: plan.icount,
+        icount: options.icount,
         clock: None,
         log_on_com1: false,
         debugger_port: None,
@@ -231,8 +345,7 @@ pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, 
     fs::write(&machine.image, image).map_err(|e| file_error(&machine.image, &e))?;
     Ok(System {
         machine,
-        app,
-        programs,
+        programs: contents.init.into_iter().chain(contents.programs).collect(),
         root_task,
         kernel: prefix.kernel(),
         summary,
@@ -323,26 +436,39 @@ fn rewrite_program(app: &App, prefix: &Prefix) -> Result<(Vec<u8>, String), Syst
     Ok((program, summary))
 }
 
-/// The first program starts; the others can be started by name.
+/// The archive: digests, manifest, the supplied init, programs.
 fn boot_archive(
+    manifest: &[u8],
+    init: Option<&PackedProgram>,
     programs: &[PackedProgram],
-    grants: &[Grant],
-    debug: bool,
-) -> Result<Vec<u8>, ImageError> {
-    let names: Vec<&str> = programs
-        .iter()
-        .map(|program| program.name.as_str())
-        .collect();
-    let manifest = image::manifest(names[0], &names, grants, debug)?;
-    let files = programs.iter().map(|program| {
+    options: &Options,
+) -> Result<Vec<u8>, SystemError> {
+    let mut entries = vec![(MANIFEST_ENTRY.to_owned(), manifest)];
+    entries.extend(init.map(|init| (INIT_ENTRY.to_owned(), init.file.as_slice())));
+    for program in programs {
         let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
-        (name, program.file.as_slice())
-    });
-    let entries: Vec<_> = [(MANIFEST_ENTRY.to_owned(), manifest.as_slice())]
-        .into_iter()
-        .chain(files)
-        .collect();
+        entries.push((name, program.file.as_slice()));
+    }
+    let hashes = image::hashes(&entries);
+    let damaged;
+    if let Some(name) = &options.damage {
+        let entry = entries.iter_mut().find(|(entry, _)| entry == name);
+        let (_, data) = entry.ok_or_else(|| SystemError::NoEntry(name.clone()))?;
+        damaged = with_one_bit_turned(data);
+        *data = &damaged;
+    }
+    entries.insert(0, (HASHES_ENTRY.to_owned(), hashes.as_bytes()));
     Ok(image::archive(&entries))
+}
+
+/// The middle byte is another.
+fn with_one_bit_turned(data: &[u8]) -> Vec<u8> {
+    let mut damaged = data.to_vec();
+    let middle = damaged.len() / 2;
+    if let Some(byte) = damaged.get_mut(middle) {
+        *byte ^= 1;
+    }
+    damaged
 }
 
 /// Builds the root task for the kernel in `prefix`. The file stays until the
@@ -391,7 +517,7 @@ pub fn debugger_command(system: &System, port: u16) -> String {
         "gdb -ex 'set confirm off'".to_owned(),
         symbols(&system.kernel),
         symbols(&system.root_task),
-        symbols(&system.app.elf),
+        symbols(&system.programs[0].elf),
         format!("-ex 'target remote 127.0.0.1:{port}'"),
     ]
     .join(" ")

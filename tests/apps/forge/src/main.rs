@@ -37,11 +37,11 @@ mod label {
     pub const NO_FAULT: u64 = 0xf_ffff;
 }
 
-/// The endpoint for faults: the guard of the CSpace, then its second slot. A
-/// hostile author reads this in the source of the root task.
-const FAULT_ENDPOINT: u64 = 0x2_9a5b << 1 | 1;
-/// The slot beside it, which is empty.
-const EMPTY_SLOT: u64 = FAULT_ENDPOINT & !1;
+/// The endpoint for faults: the guard of the CSpace, then its first slot of
+/// sixteen. A hostile author reads this in the source of the root task.
+const FAULT_ENDPOINT: u64 = 0x2_9a5b << 4;
+/// The slot beside it, which is a second thread's and empty without one.
+const EMPTY_SLOT: u64 = FAULT_ENDPOINT | 1;
 /// What a program without that source would try.
 const GUESSES: u64 = 64;
 

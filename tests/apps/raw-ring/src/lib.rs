@@ -24,6 +24,7 @@ pub mod latency;
 pub mod loopback;
 mod message;
 pub mod proof;
+pub mod threads;
 pub mod timer;
 
 pub use entry::{Sqe, call, cancel, entry, nop, receive, release, returns};

@@ -273,7 +273,7 @@ fn a_client_sees_what_is_mapped(
     let frame = broker.back_page(client.space, DATA, Rights::Read)?;
     client.restart_after(broker);
     assert_eq!(faulted_at(&client.fault()), DATA, "read-only is read-only");
-    broker.protect_page(client.space, DATA, Rights::ReadWrite)?;
+    broker.protect_page(client.space, DATA, Some(Rights::ReadWrite))?;
     client.restart_after(broker);
     assert!(
         matches!(client.fault(), Fault::UserException(_)),

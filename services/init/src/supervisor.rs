@@ -1,0 +1,303 @@
+//! Starts the services, waits for them, stops them.
+//!
+//! Init holds a service's handle until the service ended for good. The calling
+//! sides of services' endpoints are given up as soon as the last service that
+//! imports from them runs, before init waits: nothing that becomes of init can
+//! then disturb calls between services.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use capos::{
+    CallId, CapabilityRef, Client, ClientError, Endpoint, OwnedCapability, ProcessHandle,
+    ProcessHandleClient, ProcessSpawnerClient, RuntimeRingClient, SpawnGrant, SpawnGrantMode,
+    SpawnGrantSource,
+};
+use capos_config::{ManifestBootstrapPlan, RestartPolicy, ServiceEntry};
+
+use crate::graph::{Recipe, Source};
+use crate::{EXIT_SERVICE, FOREVER, Failure, Herald};
+
+/// How often a service is started again before it counts as failed.
+const RESTARTS_MAX: u32 = 3;
+
+/// What the services of a manifest come to.
+pub(crate) struct Supervisor<'a> {
+    herald: &'a mut Herald,
+    spawner: ProcessSpawnerClient,
+    plan: &'a ManifestBootstrapPlan,
+    recipes: &'a [Recipe],
+    services: Vec<Service>,
+}
+
+/// A service that was started.
+struct Service {
+    handle: ProcessHandleClient,
+    /// Keeps the handle.
+    _owned: OwnedCapability<ProcessHandle>,
+    /// Calling sides of its endpoints, in the order granted, while they are
+    /// wanted.
+    endpoints: Vec<OwnedCapability<Endpoint>>,
+    wait: Option<CallId>,
+    restarts: u32,
+}
+
+impl<'a> Supervisor<'a> {
+    pub(crate) const fn new(
+        herald: &'a mut Herald,
+        spawner: ProcessSpawnerClient,
+        plan: &'a ManifestBootstrapPlan,
+        recipes: &'a [Recipe],
+    ) -> Self {
+        Self {
+            herald,
+            spawner,
+            plan,
+            recipes,
+            services: Vec::new(),
+        }
+    }
+
+    /// Starts everything and waits for the end; the exit code.
+    pub(crate) fn run(mut self, ring: &mut RuntimeRingClient<'_>) -> Result<i64, Failure> {
+        let ended = self.start(ring).and_then(|()| self.wait(ring));
+        if ended.is_err() {
+            self.stop(ring);
+        }
+        ended
+    }
+
+    fn start(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<(), Failure> {
+        for index in 0..self.plan.services.len() {
+            let service = self.spawn(ring, index)?;
+            self.services.push(service);
+        }
+        let name = |service: &ServiceEntry| service.name.clone();
+        let names: Vec<_> = self.plan.services.iter().map(name).collect();
+        self.herald
+            .say(ring, format_args!("started {}", names.join(" ")));
+        for service in &mut self.services {
+            service.endpoints.clear();
+        }
+        ring.flush_releases()
+            .map_err(|error| Failure::Service(format!("endpoints cannot be released: {error:?}")))
+    }
+
+    fn spawn(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        index: usize,
+    ) -> Result<Service, Failure> {
+        let entry = &self.plan.services[index];
+        let grants = self.grants(index)?;
+        let spawned = self
+            .spawner
+            .spawn_wait_with_parent_endpoints(ring, &entry.name, &entry.binary, &grants, FOREVER)
+            .map_err(|error| refused(entry, &error))?;
+        let keeps_endpoints = self.recipes[index].is_imported;
+        let endpoints = match keeps_endpoints {
+            true => spawned.parent_endpoints,
+            false => Vec::new(),
+        };
+        Ok(Service {
+            handle: ProcessHandleClient::from_capability(spawned.handle.capability()),
+            _owned: spawned.handle,
+            endpoints,
+            wait: None,
+            restarts: 0,
+        })
+    }
+
+    fn grants(&self, index: usize) -> Result<Vec<SpawnGrant<'a>>, Failure> {
+        let entry = &self.plan.services[index];
+        let sources = self.recipes[index].grants.iter();
+        let grants = entry.caps.iter().zip(sources);
+        grants
+            .map(|(cap, source)| {
+                self.grant(&cap.name, *source).ok_or_else(|| {
+                    let (service, cap) = (&entry.name, &cap.name);
+                    Failure::Service(format!("service {service}: {cap} is gone"))
+                })
+            })
+            .collect()
+    }
+
+    fn grant(&self, name: &'a str, source: Source) -> Option<SpawnGrant<'a>> {
+        let (source, mode, badge) = match source {
+            Source::Fresh(source) => (SpawnGrantSource::Kernel(source), SpawnGrantMode::Raw, 0),
+            Source::Forwarded(capability) => (
+                SpawnGrantSource::Capability(capability),
+                SpawnGrantMode::Raw,
+                0,
+            ),
+            Source::Import {
+                service,
+                endpoint,
+                interface_id,
+                badge,
+            } => {
+                let owned = self.services.get(service)?.endpoints.get(endpoint)?;
+                let capability: CapabilityRef = owned.capability().raw();
+                let source = SpawnGrantSource::CapabilityAs {
+                    capability,
+                    interface_id,
+                };
+                (source, SpawnGrantMode::ClientEndpoint, badge)
+            }
+        };
+        Some(SpawnGrant {
+            name,
+            source,
+            mode,
+            badge,
+        })
+    }
+
+    /// Waits until all services ended, or the one that ends the system.
+    fn wait(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<i64, Failure> {
+        for index in 0..self.services.len() {
+            self.watch(ring, index)?;
+        }
+        let mut exit_code = 0;
+        while self.services.iter().any(|service| service.wait.is_some()) {
+            for index in 0..self.services.len() {
+                let Some(code) = self.ended(ring, index)? else {
+                    continue;
+                };
+                let entry = &self.plan.services[index];
+                self.herald
+                    .say(ring, format_args!("{}: exit {code}", entry.name));
+                if self.plan.exit_when_service_exits.as_ref() == Some(&entry.name) {
+                    self.stop(ring);
+                    return Ok(code);
+                }
+                if !self.restart(ring, index, code)? && code != 0 {
+                    exit_code = EXIT_SERVICE;
+                }
+            }
+            if self.services.iter().any(|service| service.wait.is_some()) {
+                let entered = ring.cap_enter(1, FOREVER);
+                entered.map_err(|error| Failure::Service(format!("waiting: {error:?}")))?;
+            }
+        }
+        Ok(exit_code)
+    }
+
+    fn watch(&mut self, ring: &mut RuntimeRingClient<'_>, index: usize) -> Result<(), Failure> {
+        let service = &mut self.services[index];
+        let wait = service.handle.wait(ring);
+        let taken = ring.cap_enter(0, 0).map_err(ClientError::Ring);
+        match wait.and_then(|wait| taken.map(|_| wait)) {
+            Ok(wait) => {
+                service.wait = Some(wait);
+                Ok(())
+            }
+            Err(error) => Err(lost(&self.plan.services[index], &error)),
+        }
+    }
+
+    /// The exit code of a service that just ended.
+    fn ended(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        index: usize,
+    ) -> Result<Option<i64>, Failure> {
+        let service = &mut self.services[index];
+        let Some(wait) = service.wait else {
+            return Ok(None);
+        };
+        let completion = ring.try_complete(wait).map_err(ClientError::Ring);
+        let code = match completion {
+            Ok(None) => return Ok(None),
+            Ok(Some(completion)) => service.handle.finish_wait(completion),
+            Err(error) => Err(error),
+        };
+        service.wait = None;
+        code.map(Some)
+            .map_err(|error| lost(&self.plan.services[index], &error))
+    }
+
+    /// Starts a service again if the manifest says so; whether it did.
+    fn restart(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        index: usize,
+        code: i64,
+    ) -> Result<bool, Failure> {
+        let entry = &self.plan.services[index];
+        let wanted = match entry.restart {
+            RestartPolicy::Never => false,
+            RestartPolicy::OnFailure => code != 0,
+            RestartPolicy::Always => true,
+        };
+        let restarts = self.services[index].restarts + 1;
+        if !wanted {
+            return Ok(false);
+        }
+        if restarts > RESTARTS_MAX {
+            let reason = "ended too often; not started again";
+            self.herald
+                .say(ring, format_args!("{}: {reason}", entry.name));
+            return Ok(false);
+        }
+        let service = self.spawn(ring, index)?;
+        self.services[index] = Service {
+            restarts,
+            ..service
+        };
+        self.herald
+            .say(ring, format_args!("{}: started again", entry.name));
+        self.watch(ring, index)?;
+        Ok(true)
+    }
+
+    /// Ends whatever still runs, last started first.
+    fn stop(&mut self, ring: &mut RuntimeRingClient<'_>) {
+        for index in (0..self.services.len()).rev() {
+            // One that ended by itself needs no stopping and takes none ill.
+            if self.is_over(ring, index) {
+                continue;
+            }
+            let stopped = self.services[index].handle.terminate_wait(ring, FOREVER);
+            let name = &self.plan.services[index].name;
+            match stopped {
+                Ok(()) => self.herald.say(ring, format_args!("{name}: stopped")),
+                Err(error) => {
+                    self.herald
+                        .say(ring, format_args!("{name}: cannot be stopped: {error:?}"));
+                }
+            }
+        }
+    }
+
+    /// Whether a service that is watched has ended.
+    fn is_over(&mut self, ring: &mut RuntimeRingClient<'_>, index: usize) -> bool {
+        let watched = self.services.iter().any(|service| service.wait.is_some());
+        watched && self.services[index].wait.is_none()
+            || matches!(self.ended(ring, index), Ok(Some(_)))
+    }
+}
+
+fn refused(service: &ServiceEntry, error: &ClientError) -> Failure {
+    let (name, binary) = (&service.name, &service.binary);
+    let reason = reason(error);
+    Failure::Service(format!(
+        "service {name}: program {binary} cannot be started: {reason}"
+    ))
+}
+
+fn lost(service: &ServiceEntry, error: &ClientError) -> Failure {
+    let reason = reason(error);
+    Failure::Service(format!(
+        "service {}: cannot be waited for: {reason}",
+        service.name
+    ))
+}
+
+/// The system's own words, where it has any.
+fn reason(error: &ClientError) -> alloc::string::String {
+    match error {
+        ClientError::Application(exception) => exception.message().into(),
+        other => format!("{other:?}"),
+    }
+}
