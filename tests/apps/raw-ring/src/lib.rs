@@ -24,6 +24,7 @@ pub mod latency;
 pub mod loopback;
 mod message;
 pub mod proof;
+pub mod spawner;
 pub mod threads;
 pub mod timer;
 
