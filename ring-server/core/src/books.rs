@@ -37,6 +37,8 @@ pub struct Books {
     pub calls: usize,
     /// Receives that wait.
     pub receives: usize,
+    /// Records of threads that handles name.
+    pub thread_handles: usize,
     /// Capabilities in waiting calls.
     pub pins: u64,
     /// Blocks of params storage.
@@ -70,6 +72,7 @@ impl<M: Machine> Server<M> {
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
             receives: self.endpoints.recvs.used(),
+            thread_handles: self.thread_records.used(),
             pins: self.endpoints.pins.totals().0,
             blocks: self.endpoints.blocks.used(),
             handles: self.handles.used(),
