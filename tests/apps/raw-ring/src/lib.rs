@@ -27,6 +27,7 @@ pub mod memory_entries;
 mod message;
 pub mod proof;
 pub mod sharer;
+pub mod spawner;
 pub mod threads;
 pub mod timer;
 
