@@ -263,7 +263,7 @@ impl<M: Machine> Server<M> {
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             memory: Memory::new(),
-            handles: spawn::handles(),
+            handles: spawn::handles(capacity),
             thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
             notifications: Notifications::new(capacity),
@@ -411,7 +411,7 @@ impl<M: Machine> Server<M> {
         self.forget_pipe_waits(pid);
         self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
-        self.bequeath(pid, process.sponsor);
+        self.bequeath(pid, process.sponsor, process.limits.processes);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
