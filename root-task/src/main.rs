@@ -23,6 +23,7 @@ mod hardware;
 mod log;
 mod message;
 mod paging;
+mod priority;
 mod program;
 mod report;
 mod rtc;

@@ -11,8 +11,8 @@ use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::layout::{PAGE_BYTES, page_floor};
 use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
-    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
-    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
+    PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
 use sel4::cap;
 
@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::entropy;
 use crate::log;
 use crate::message;
+use crate::priority;
 use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
@@ -147,10 +148,16 @@ impl World {
         })
     }
 
-    fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
+    fn build(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
         let program = client::Program {
             pid,
+            priority: priority::of(class),
             name: &prepared.program.name,
             file: prepared.program.file,
             plan: &prepared.program.plan,
@@ -334,8 +341,13 @@ impl Machine for World {
         message::preserve(|| self.load(program))
     }
 
-    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
-        match message::preserve(|| self.build(pid, capset)) {
+    fn launch(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<(), PrepareError> {
+        match message::preserve(|| self.build(pid, class, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
                 self.clients[pid.slot()] = Some(Box::new(client));

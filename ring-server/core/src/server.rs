@@ -27,6 +27,7 @@ use capos_loader::AddressMap;
 
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
+use crate::class::Class;
 use crate::deadline::Deadlines;
 use crate::diagnostics::Diagnostic;
 use crate::dispatch::{Caller, Outcome};
@@ -88,6 +89,7 @@ pub struct ProcessSpec<'a, R> {
     limits: Limits,
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
+    class: Class,
 }
 
 impl<'a, R> ProcessSpec<'a, R> {
@@ -100,6 +102,7 @@ impl<'a, R> ProcessSpec<'a, R> {
             limits: Limits::CEILING,
             grants: &[],
             session: None,
+            class: Class::Init,
         }
     }
 
@@ -112,6 +115,12 @@ impl<'a, R> ProcessSpec<'a, R> {
     /// Sets the initial capabilities, in CapSet order.
     pub const fn grants(mut self, grants: &'a [Grant<'a>]) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// Sets how urgent it is; the first program otherwise.
+    pub const fn class(mut self, class: Class) -> Self {
+        self.class = class;
         self
     }
 
@@ -317,14 +326,9 @@ impl<M: Machine> Server<M> {
         if let Some(session) = self.sessions.get_mut(session.0) {
             session.processes += 1;
         }
-        self.processes[pid.slot()] = Some(Box::new(Process::new(
-            pid,
-            spec.ring,
-            caps,
-            spec.space,
-            spec.limits,
-            session,
-        )));
+        let mut process = Process::new(pid, spec.ring, caps, spec.space, spec.limits, session);
+        process.class = spec.class;
+        self.processes[pid.slot()] = Some(Box::new(process));
         self.next_pid = pid.successor().unwrap_or(pid);
         Ok(pid)
     }

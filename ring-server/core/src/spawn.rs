@@ -259,12 +259,14 @@ impl<M: Machine> Server<M> {
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
         let (session, limits) = (parent.session, parent.limits.for_child());
         self.check_family(caller.thread.pid)?;
+        let class = parent.class.of_child();
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
             .limits(limits)
             .grants(grants)
-            .session(session);
+            .session(session)
+            .class(class);
         let child = match self.create_process(spec, &mut capset) {
             Ok(child) => child,
             Err(error) => {
@@ -273,7 +275,7 @@ impl<M: Machine> Server<M> {
             }
         };
         self.sponsor(child, caller.thread.pid);
-        if let Err(error) = machine.launch(child, &capset) {
+        if let Err(error) = machine.launch(child, class, &capset) {
             self.destroy_process(machine, child);
             return Err(prepare_refused(error).into());
         }
