@@ -28,7 +28,10 @@ use capos_config::capos_capnp::process_handle::wait_results;
 use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
 use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source};
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
-use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
+use capos_config::service_object::ServiceReceiverCookie;
+use capos_config::{
+    KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, SHARED_PARK_SPACE_INTERFACE_ID,
+};
 
 use sel4_capos_schema::method::CREATE_NOTIFICATION;
 
@@ -160,6 +163,8 @@ impl<M: Machine> Server<M> {
         let request = message
             .get_root::<spawn_params::Reader<'_>>()
             .map_err(malformed)?;
+        // A name for people; only its form can be wrong.
+        text(request.get_name())?;
         let program = text(request.get_binary_name())?;
         if program.is_empty() || program.len() > NAME_BYTES_MAX {
             return Err(Exception::invalid_argument("no such program").into());
@@ -172,6 +177,7 @@ impl<M: Machine> Server<M> {
             .iter()
             .map(|grant| self.grant(caller.thread.pid, grant))
             .collect::<Result<Vec<_>, Refusal>>()?;
+        check_names(&grants)?;
         self.spawn_granted(machine, caller, sqe, program, &grants)
     }
 
@@ -205,7 +211,7 @@ impl<M: Machine> Server<M> {
                         disclosure_scope: self.disclosure_scope_of(from, cap),
                     },
                     CapGrantMode::ServiceObject => {
-                        return Err(bad("service objects are not granted at spawn"));
+                        self.service_object(from, cap, interface_id, badge)?
                     }
                 };
                 Ok(Grant::held(name, from, cap, passing))
@@ -221,6 +227,32 @@ impl<M: Machine> Server<M> {
         hold.map_or(0, |hold| hold.disclosure_scope)
     }
 
+    /// A facet that stands for one object of a service: its badge is a
+    /// receiver cookie, by which the service finds the object.
+    fn service_object(
+        &self,
+        from: Pid,
+        cap: CapId,
+        interface_id: u64,
+        badge: u64,
+    ) -> Result<Passing, Refusal> {
+        let process = self.process(from).ok_or(bad("no such capability"))?;
+        let hold = process.caps.lookup(cap, &self.objects);
+        let hold = hold.map_err(|_| bad("no such capability"))?;
+        let cookie = match badge {
+            PRESERVE_CLIENT_ENDPOINT_BADGE => hold.badge,
+            badge => badge,
+        };
+        if ServiceReceiverCookie::decode(cookie).is_none() {
+            return Err(bad("not a receiver cookie"));
+        }
+        Ok(Passing::Client {
+            interface_id: Some(interface_id),
+            badge: Some(cookie),
+            disclosure_scope: hold.disclosure_scope,
+        })
+    }
+
     /// A raw grant repeats what the holder has; it relabels nothing.
     fn raw_grant(
         &self,
@@ -234,6 +266,10 @@ impl<M: Machine> Server<M> {
             .caps
             .lookup(cap, &self.objects)
             .map_err(|_| bad("no such capability"))?;
+        let is_memory = matches!(self.objects.get(hold.object), Some(Object::MemoryObject(_)));
+        if is_memory && interface_id == SHARED_PARK_SPACE_INTERFACE_ID && badge == 0 {
+            return Ok(Passing::SharedParkSpace);
+        }
         if hold.interface_id != interface_id || hold.badge != badge {
             return Err(bad("a raw grant cannot relabel"));
         }
@@ -267,7 +303,7 @@ impl<M: Machine> Server<M> {
             .grants(grants)
             .session(session)
             .class(class);
-        let child = match self.create_process(spec, &mut capset) {
+        let child = match self.create_reserving(spec, &mut capset) {
             Ok(child) => child,
             Err(error) => {
                 machine.discard();
@@ -275,17 +311,18 @@ impl<M: Machine> Server<M> {
             }
         };
         self.sponsor(child, caller.thread.pid);
-        if let Err(error) = machine.launch(child, class, &capset) {
-            self.destroy_process(machine, child);
-            return Err(prepare_refused(error).into());
-        }
-        match self.give_results(machine, caller, sqe, child) {
-            Ok(cqe) => Ok(cqe),
-            Err(refusal) => {
+        let launched = machine.launch(child, class, &capset);
+        let given = launched
+            .map_err(|error| prepare_refused(error).into())
+            .and_then(|()| self.give_results(machine, caller, sqe, child));
+        match given {
+            Ok(_) => self.finish_moves(grants),
+            Err(_) => {
                 self.destroy_process(machine, child);
-                Err(refusal)
+                self.give_back_moves(grants);
             }
         }
+        given
     }
 
     /// Gives the parent handle, manager and facets, and writes the result.
@@ -492,6 +529,17 @@ fn text<'a>(text: capnp::Result<capnp::text::Reader<'a>>) -> Result<&'a str, Ref
         .map_err(|_| bad("text is not UTF-8"))
 }
 
+/// Checks that a child can find each grant by its name.
+fn check_names(grants: &[Grant<'_>]) -> Result<(), Refusal> {
+    for (index, grant) in grants.iter().enumerate() {
+        let earlier = &grants[..index];
+        if grant.name.is_empty() || earlier.iter().any(|other| other.name == grant.name) {
+            return Err(bad("bad grant name"));
+        }
+    }
+    Ok(())
+}
+
 /// The sources a spawner can mint for a child; others are refused.
 fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource> {
     use capos_capnp::KernelCapSource as Wire;
@@ -503,6 +551,8 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::VirtualMemory => KernelCapSource::VirtualMemory,
+        Wire::FrameAllocator => KernelCapSource::FrameAllocator,
         Wire::ThreadControl => KernelCapSource::ThreadControl,
         Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         Wire::WallClock => KernelCapSource::WallClock,
@@ -528,6 +578,8 @@ pub(crate) fn create_refused(error: &CreateError) -> Exception {
         }
         CreateError::CapSlotsExhausted => Exception::overloaded("capability slots exhausted"),
         CreateError::ObjectsExhausted => Exception::overloaded("objects exhausted"),
+        CreateError::PagesExhausted => Exception::overloaded("frame grant quota exhausted"),
+        CreateError::NoMemory => Exception::overloaded("out of memory"),
         CreateError::Unsupported(_) => Exception::unimplemented(),
         CreateError::CapSet(CapSetError::Full) => Exception::overloaded("too many grants"),
         CreateError::CapSet(_) => Exception::invalid_argument("bad grant name"),
@@ -537,6 +589,7 @@ pub(crate) fn create_refused(error: &CreateError) -> Exception {
         CreateError::CrossesSession => Exception::failed("capability cannot leave its session"),
         CreateError::Relabel => Exception::failed("a delegated facet cannot be relabelled"),
         CreateError::NotAnEndpoint => Exception::invalid_argument("not an endpoint"),
+        CreateError::NotMemory => Exception::invalid_argument("not a memory object"),
         CreateError::NoBootSecret => Exception::failed("no boot secret"),
     }
 }

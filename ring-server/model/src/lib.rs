@@ -15,7 +15,7 @@ mod system;
 use std::collections::BTreeMap;
 
 pub use host::HostMachine;
-pub use memory::{Memory, anonymous};
+pub use memory::{Memory, ObjectFrames, anonymous};
 pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
@@ -58,6 +58,10 @@ pub struct Model {
     pub generator: Option<u64>,
     /// What can be spawned.
     pub programs: Programs,
+    /// Memory of memory objects.
+    pub objects: ObjectFrames,
+    /// Whether page tables have run out.
+    pub no_tables: bool,
     /// Threads the server made, or set the FS base of.
     pub threads: BTreeMap<ThreadRef, ModelThread>,
     /// Threads that can still be made before memory runs out, if that is
@@ -65,14 +69,37 @@ pub struct Model {
     pub thread_room: Option<u32>,
     /// Threads that ended while their process lived.
     pub ended: Vec<ThreadRef>,
+    /// Steps that succeed before one fails, if one is to fail: loading,
+    /// starting, reading and writing count.
+    pub steps_left: Option<u32>,
     /// Reads and writes of memory that is not there or not writable.
     pub faults: u64,
+}
+
+impl Model {
+    /// Whether this step is the one to fail.
+    fn fails_now(&mut self) -> bool {
+        match &mut self.steps_left {
+            Some(0) => {
+                self.steps_left = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
 }
 
 impl Machine for Model {
     type Ring = ModelRing;
 
     fn prepare(&mut self, program: &str) -> Result<Embryo<ModelRing>, PrepareError> {
+        if self.fails_now() {
+            return Err(PrepareError::NoMemory);
+        }
         self.programs.prepare(program)
     }
 
@@ -82,6 +109,10 @@ impl Machine for Model {
         class: Class,
         capset: &[u8; CAPSET_PAGE_BYTES],
     ) -> Result<(), PrepareError> {
+        if self.fails_now() {
+            self.programs.discard();
+            return Err(PrepareError::NoMemory);
+        }
         let memory = self.programs.launch(pid, class, capset)?;
         self.memory.insert(pid, memory);
         Ok(())
@@ -165,11 +196,62 @@ impl Machine for Model {
         self.console.extend_from_slice(bytes);
     }
 
-    fn back(&mut self, pid: Pid, page: u64, _: Protection) -> Result<Backed, NoMemory> {
-        self.memory.get_mut(&pid).ok_or(NoMemory)?.back(page)
+    fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.back(page, protection)
+    }
+
+    fn provide_tables(&mut self, pid: Pid, start: u64, end: u64) -> Result<(), NoMemory> {
+        if self.no_tables {
+            return Err(NoMemory);
+        }
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.provide_tables(start, end);
+        Ok(())
+    }
+
+    fn release_tables(&mut self, pid: Pid, start: u64, end: u64) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.release_tables(start, end);
+        }
+    }
+
+    fn unmap(&mut self, pid: Pid, start: u64, end: u64) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.unmap_pages(start, end);
+        }
+    }
+
+    fn protect(&mut self, pid: Pid, start: u64, end: u64, protection: Protection) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.protect(start, end, protection);
+        }
+    }
+
+    fn create_object(&mut self, object: u32, pages: u32) -> Result<(), NoMemory> {
+        self.objects.create(object, pages)
+    }
+
+    fn free_object(&mut self, object: u32) {
+        self.objects.free(object);
+    }
+
+    fn map_object(
+        &mut self,
+        pid: Pid,
+        range: (u64, u64),
+        object: (u32, u32),
+        protection: Protection,
+    ) -> Result<(), NoMemory> {
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.map_object(range, &self.objects, object, protection);
+        Ok(())
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        if self.fails_now() {
+            return Err(AccessFault);
+        }
         let memory = self.memory.get(&pid).ok_or(AccessFault);
         let read = memory.and_then(|memory| memory.read(addr, out));
         self.faults += u64::from(read.is_err());
@@ -177,6 +259,9 @@ impl Machine for Model {
     }
 
     fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        if self.fails_now() {
+            return Err(AccessFault);
+        }
         let memory = self.memory.get_mut(&pid).ok_or(AccessFault);
         let written = memory.and_then(|memory| memory.write(addr, bytes));
         self.faults += u64::from(written.is_err());
