@@ -121,6 +121,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         books: None,
     };
     gate.world.set_clock_reading(reading);
+    gate.world.set_cores(bootinfo.num_nodes());
     gate.world.note_idle()?;
     let capacity = memory::capacity(&gate.world.broker.usage());
     log!(

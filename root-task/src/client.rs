@@ -158,6 +158,8 @@ pub struct Client {
     /// Calls whose delivery let a thread of it run next.
     pub hand_overs: u32,
     priority: u8,
+    /// Cores its threads are spread over.
+    cores: u64,
     cspace: Option<OwnedObject>,
     threads: [Option<Thread>; THREADS_MAX],
     /// Places whose fault endpoint is in the CSpace.
@@ -217,6 +219,7 @@ impl Client {
             repeats: Repeats::new(),
             hand_overs: 0,
             priority: program.priority,
+            cores: program.cores,
             cspace: None,
             threads: [const { None }; THREADS_MAX],
             minted: [false; THREADS_MAX],
@@ -304,6 +307,10 @@ impl Client {
         )?;
         let authority = init_thread::slot::TCB.cap();
         thread.tcb().tcb_set_priority(authority, self.priority)?;
+        if self.cores > 1 {
+            let core = (self.pid.slot() + index) as u64 % self.cores;
+            thread.tcb().tcb_set_affinity(core)?;
+        }
         Ok(thread)
     }
 
@@ -422,6 +429,8 @@ pub struct Program<'a> {
     pub pid: Pid,
     /// The priority of its threads.
     pub priority: u8,
+    /// How many cores there are.
+    pub cores: u64,
     /// The program's name.
     pub name: &'a str,
     /// Its ELF file.

@@ -41,6 +41,8 @@ pub struct World {
     programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
+    /// How many cores threads are spread over.
+    cores: u64,
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
@@ -77,6 +79,7 @@ impl World {
             package,
             programs: Programs::new(),
             endpoint,
+            cores: 1,
             first: None,
             prepared: None,
             reading: None,
@@ -85,6 +88,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// Spreads the threads of programs over so many cores.
+    pub fn set_cores(&mut self, cores: u64) {
+        self.cores = cores;
     }
 
     /// Names the process whose end stops the machine.
@@ -174,6 +182,7 @@ impl World {
         let program = client::Program {
             pid,
             priority: priority::of(class),
+            cores: self.cores,
             name: &prepared.program.name,
             file: prepared.program.file,
             plan: &prepared.program.plan,
