@@ -10,7 +10,7 @@ use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
-    CAPSET_PAGE_BYTES, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
+    CAPSET_PAGE_BYTES, Class, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
     ProcessSpec, Server, UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
@@ -121,6 +121,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         books: None,
     };
     gate.world.set_clock_reading(reading);
+    gate.world.set_cores(bootinfo.num_nodes());
     gate.world.note_idle()?;
     let capacity = memory::capacity(&gate.world.broker.usage());
     log!(
@@ -277,7 +278,7 @@ fn start_first(gate: &mut Gate, manifest: &KernelBootstrapManifest) -> Result<()
     let mut capset = [0; CAPSET_PAGE_BYTES];
     let pid = gate.server.create_process(spec, &mut capset)?;
     gate.world.set_first(pid);
-    Ok(gate.world.launch(pid, &capset)?)
+    Ok(gate.world.launch(pid, Class::Init, &capset)?)
 }
 
 /// Quotas of the first process, which those it starts inherit.

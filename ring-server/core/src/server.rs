@@ -29,6 +29,7 @@ use capos_loader::{AddressMap, Footprint};
 
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
+use crate::class::Class;
 use crate::deadline::Deadlines;
 use crate::diagnostics::Diagnostic;
 use crate::dispatch::{Caller, Outcome};
@@ -93,6 +94,7 @@ pub struct ProcessSpec<'a, R> {
     limits: Limits,
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
+    class: Class,
 }
 
 impl<'a, R> ProcessSpec<'a, R> {
@@ -105,6 +107,7 @@ impl<'a, R> ProcessSpec<'a, R> {
             limits: Limits::CEILING,
             grants: &[],
             session: None,
+            class: Class::Init,
         }
     }
 
@@ -117,6 +120,12 @@ impl<'a, R> ProcessSpec<'a, R> {
     /// Sets the initial capabilities, in CapSet order.
     pub const fn grants(mut self, grants: &'a [Grant<'a>]) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// Sets how urgent it is; the first program otherwise.
+    pub const fn class(mut self, class: Class) -> Self {
+        self.class = class;
         self
     }
 
@@ -352,14 +361,9 @@ impl<M: Machine> Server<M> {
             session.processes += 1;
         }
         self.memory.promise(&Footprint::default(), &footprint);
-        self.processes[pid.slot()] = Some(Box::new(Process::new(
-            pid,
-            spec.ring,
-            caps,
-            spec.space,
-            spec.limits,
-            session,
-        )));
+        let mut process = Process::new(pid, spec.ring, caps, spec.space, spec.limits, session);
+        process.class = spec.class;
+        self.processes[pid.slot()] = Some(Box::new(process));
         self.next_pid = pid.successor().unwrap_or(pid);
         Ok(pid)
     }

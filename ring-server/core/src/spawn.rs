@@ -294,12 +294,14 @@ impl<M: Machine> Server<M> {
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
         let (session, limits) = (parent.session, parent.limits.for_child());
         self.check_family(caller.thread.pid)?;
+        let class = parent.class.of_child();
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
             .limits(limits)
             .grants(grants)
-            .session(session);
+            .session(session)
+            .class(class);
         let child = match self.create_reserving(spec, &mut capset) {
             Ok(child) => child,
             Err(error) => {
@@ -308,7 +310,7 @@ impl<M: Machine> Server<M> {
             }
         };
         self.sponsor(child, caller.thread.pid);
-        let launched = machine.launch(child, &capset);
+        let launched = machine.launch(child, class, &capset);
         let given = launched
             .map_err(|error| prepare_refused(error).into())
             .and_then(|()| self.give_results(machine, caller, sqe, child));
