@@ -594,6 +594,42 @@ fn a_delegated_facet_keeps_its_badge_at_spawn() {
     assert_eq!(badges.next(), Some(5));
 }
 
+/// What a spawn gives its parent is the parent's to label, once.
+#[test]
+fn the_facet_of_a_childs_own_endpoint_is_labelled_by_its_parent() {
+    let mut family = Family::new();
+    let server = family.spawn(&[kernel("endpoint", Wire::Endpoint)]);
+    let id = capos_config::ENDPOINT_INTERFACE_ID;
+    let given = server.facets[0].0;
+    let client = family.spawn(&[
+        kernel("spawner", Wire::ProcessSpawner),
+        Request {
+            badge: 6,
+            ..held("up", CapGrantMode::ClientEndpoint, given, 0xfeed)
+        },
+    ]);
+    let holds = family.system.server.holds(client.child.pid);
+    let labels: Vec<_> = holds
+        .map(|(_, hold)| (hold.interface_id, hold.badge))
+        .collect();
+    assert!(labels.contains(&(0xfeed, 6)), "{labels:?}");
+    let up = client.child.cap("up");
+    let mut lower = Family {
+        system: family.system,
+        parent: client.child,
+        next: 1,
+    };
+    for (badge, interface_id) in [(7, 0xfeed), (6, id)] {
+        let again = Request {
+            badge,
+            ..held("up", CapGrantMode::ClientEndpoint, up, interface_id)
+        };
+        let (kind, message) = lower.refusal("prog", &[again]);
+        assert_eq!(kind, ExceptionType::Failed);
+        assert_eq!(message, "a delegated facet cannot be relabelled");
+    }
+}
+
 #[test]
 fn every_endpoint_made_for_a_child_is_counted_before_anything_is_made() {
     for source in [Wire::Endpoint, Wire::ChatEndpoint] {
@@ -621,8 +657,12 @@ fn a_wait_is_written_only_where_the_client_still_has_memory() {
     let spawned = family.spawn(&[]);
     assert!(family.handle_call(spawned.handle, WAIT, 64).is_none());
     let pid = family.parent.pid;
-    let space = family.system.server.address_space_mut(pid).unwrap();
-    space.remove(RESULT, RESULT + 4096, |_| ()).unwrap();
+    let gone = RESULT..RESULT + 4096;
+    let removed = family
+        .system
+        .server
+        .change_address_space(pid, |space| space.remove(gone.start, gone.end, |_| ()));
+    assert_eq!(removed, Some(Ok(())));
     let before = family.system.peek(&family.parent, RESULT, 64);
     family.exit(&spawned.child, -7);
     assert_eq!(

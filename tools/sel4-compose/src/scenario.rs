@@ -94,7 +94,8 @@ pub struct Scenario {
     /// Texts the root task's log must show, in this order.
     #[serde(default)]
     pub log: Vec<String>,
-    /// `exit N`, `killed WORD` or `timeout`.
+    /// `exit N`, `killed WORD` (`killed boot` if it does not start) or
+    /// `timeout`.
     #[serde(deserialize_with = "deserialize_verdict")]
     pub verdict: End,
     /// Repeat lines that begin so below the result: of the console, or of the
@@ -121,6 +122,7 @@ fn deserialize_verdict<'de, D: serde::Deserializer<'de>>(from: D) -> Result<End,
     let verdict = match text.split_once(' ') {
         None if text == "timeout" => Some(End::TimedOut),
         Some(("exit", code)) => code.parse().ok().map(End::Exit),
+        Some(("killed", "boot")) => Some(End::BootFailed),
         Some(("killed", word)) => Some(End::Killed(word.into())),
         _ => None,
     };
