@@ -749,6 +749,28 @@ fn nobody_escapes_the_account_it_was_started_on() {
     family.spawn(&[]);
 }
 
+/// What the root task compares while programs come and go.
+#[test]
+fn the_books_tell_a_child_and_are_the_same_when_it_is_gone() {
+    let mut family = Family::new();
+    let before = family.system.server.books();
+    assert_eq!(before.processes, 1);
+    let spawned = family.spawn(&[kernel("served", Wire::Endpoint)]);
+    let during = family.system.server.books();
+    assert_eq!(during.processes, 2);
+    assert_eq!(during.threads, before.threads + 1);
+    // The child's endpoint; handle, manager and facet of the parent.
+    assert_eq!(during.caps, before.caps + 4);
+    assert_eq!(during.endpoints, before.endpoints + 1);
+    assert_eq!(during.handles, before.handles + 1);
+    family.exit(&spawned.child, 0);
+    for cap in [spawned.handle, spawned.manager, spawned.facets[0].0] {
+        let release = System::release_sqe(cap, 1000 + u64::from(cap));
+        assert_eq!(family.system.result(&mut family.parent, &release), 0);
+    }
+    assert_eq!(family.system.server.books(), before);
+}
+
 /// What must be as before: the books, and what the parent holds under which
 /// number.
 fn accounts(family: &Family) -> (Books, Vec<(u32, Hold)>) {
