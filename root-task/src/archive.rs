@@ -86,6 +86,7 @@ impl Package {
     pub fn open(mut archive: Archive) -> Result<(Self, KernelBootstrapManifest), ArchiveError> {
         let manifest = archive.get(MANIFEST)?;
         let decoded = read_bootstrap_manifest(manifest).map_err(ArchiveError::Manifest)?;
+        archive.verify_programs();
         let package = Self {
             archive,
             manifest,
@@ -163,6 +164,16 @@ impl Archive {
         let count = usize::from(first.is_some()) + rest;
         let hashes = text.ok_or(ArchiveError::Count(HASHES, count))?;
         Ok(Self { entries, hashes })
+    }
+
+    /// Compares the digests of all programs now: it takes longer than starting
+    /// one. What does not match is refused when it is asked for.
+    fn verify_programs(&mut self) {
+        let programs = self.entries.iter_mut();
+        for program in programs.filter(|entry| entry.name.starts_with(PROGRAMS)) {
+            // The error comes again, with its reader, in `program`.
+            let _ = program.verified(self.hashes);
+        }
     }
 
     /// The contents of a program.

@@ -23,7 +23,7 @@ use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
 use crate::serial::{COM1, COM3, Uart};
 use crate::world::World;
-use crate::{end, hardware, log, rtc};
+use crate::{end, hardware, log, memory, rtc};
 
 const _: () = assert!(CAPSET_PAGE_BYTES == PAGE_BYTES as usize);
 
@@ -122,6 +122,12 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     };
     gate.world.set_clock_reading(reading);
     gate.world.note_idle()?;
+    let capacity = memory::capacity(&gate.world.broker.usage());
+    log!(
+        "memory {} to promise",
+        Megabytes(capacity.pages * PAGE_BYTES)
+    );
+    gate.server.set_memory_capacity(capacity);
     gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
     Ok(gate)
@@ -152,7 +158,10 @@ fn extend_heap(broker: &mut Broker) -> Result<(), BootError> {
     const RUN_BYTES: usize = (PAGE_BYTES as usize) << RUN_BITS;
     /// What the server takes before there are processes.
     const SERVER_BYTES: usize = 6 * 1024 * 1024;
-    for _ in 0..(PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES).div_ceil(RUN_BYTES) {
+    /// Records of page tables that processes have beyond the usual.
+    const TABLE_BYTES: usize = memory::EXTRA_TABLES as usize * memory::TABLE_RECORD_BYTES;
+    let bytes = PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES + TABLE_BYTES;
+    for _ in 0..bytes.div_ceil(RUN_BYTES) {
         let run = broker.allocate_frame_run(RUN_BITS)?;
         let window = broker.window_address(run).ok_or(BrokerError::BadFrame)?;
         // SAFETY: the frames of a run are contiguous in the window, mapped

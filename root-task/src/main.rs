@@ -21,6 +21,7 @@ mod entropy;
 mod gate;
 mod hardware;
 mod log;
+mod memory;
 mod message;
 mod paging;
 mod program;

@@ -21,6 +21,7 @@ use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_
 use crate::clock::Clock;
 use crate::entropy;
 use crate::log;
+use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::program::{Program, Programs};
 use crate::serial::Uart;
@@ -48,6 +49,8 @@ pub struct World {
     idle: Option<Usage>,
     /// Set when a process ended and only the first one is left.
     alone_again: bool,
+    /// Memory of the server's memory objects.
+    objects: ObjectFrames,
     clients: [Option<Box<Client>>; PROCESS_SLOTS],
 }
 
@@ -78,6 +81,7 @@ impl World {
             reading: None,
             idle: None,
             alone_again: false,
+            objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
     }
@@ -137,6 +141,11 @@ impl World {
         let program = self.programs.find(&mut self.package, program)?;
         let nursery = Nursery::new(&mut self.broker).map_err(no_memory)?;
         let space = AddressMap::for_program(&program.plan, true);
+        let provided = memory::provide(&mut self.broker, nursery.space, &space);
+        if let Err(error) = provided {
+            self.give_up(nursery.space);
+            return Err(no_memory(error));
+        }
         self.prepared = Some(Prepared {
             program,
             space: nursery.space,
@@ -145,6 +154,13 @@ impl World {
             ring: nursery.ring,
             space,
         })
+    }
+
+    /// Destroys the address space of a process that will not be.
+    fn give_up(&mut self, space: SpaceId) {
+        if let Err(error) = self.broker.destroy_space(space) {
+            log!("an unused address space leaves something behind: {error}");
+        }
     }
 
     fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
@@ -257,6 +273,19 @@ fn held(usage: &Usage) -> Usage {
     }
 }
 
+#[cold]
+fn refused(error: BrokerError) -> NoMemory {
+    log!("no memory: {error}");
+    NoMemory
+}
+
+/// Says so if the kernel would not let go of something.
+fn report(what: &str, outcome: Result<(), BrokerError>) {
+    if let Err(error) = outcome {
+        log!("{what} of a process stay behind: {error}");
+    }
+}
+
 fn no_memory(error: BrokerError) -> PrepareError {
     log!("no room for a process: {error}");
     PrepareError::NoMemory
@@ -314,6 +343,58 @@ impl Machine for World {
                 Err(NoMemory)
             }
         }
+    }
+
+    fn provide_tables(&mut self, pid: Pid, start: u64, end: u64) -> Result<(), NoMemory> {
+        let space = self.client(pid).ok_or(NoMemory)?.space;
+        message::preserve(|| self.broker.prepare_tables(space, start, end)).map_err(refused)
+    }
+
+    fn release_tables(&mut self, pid: Pid, start: u64, end: u64) {
+        let Some(space) = self.client(pid).map(|client| client.space) else {
+            return;
+        };
+        let released = message::preserve(|| self.broker.release_tables(space, start, end));
+        report("page tables", released);
+    }
+
+    fn unmap(&mut self, pid: Pid, start: u64, end: u64) {
+        let Some(space) = self.client(pid).map(|client| client.space) else {
+            return;
+        };
+        let unmapped = message::preserve(|| self.broker.unmap_pages(space, start, end));
+        report("pages", unmapped.map(drop));
+    }
+
+    fn protect(&mut self, pid: Pid, start: u64, end: u64, protection: Protection) {
+        let Some(space) = self.client(pid).map(|client| client.space) else {
+            return;
+        };
+        let rights = (!protection.is_none()).then(|| rights(protection));
+        let done = message::preserve(|| self.broker.protect_pages(space, start, end, rights));
+        report("protection", done);
+    }
+
+    fn create_object(&mut self, object: u32, pages: u32) -> Result<(), NoMemory> {
+        message::preserve(|| self.objects.create(&mut self.broker, object, pages)).map_err(refused)
+    }
+
+    fn free_object(&mut self, object: u32) {
+        let freed = message::preserve(|| self.objects.free(&mut self.broker, object));
+        report("a memory object", freed);
+    }
+
+    fn map_object(
+        &mut self,
+        pid: Pid,
+        range: (u64, u64),
+        object: (u32, u32),
+        protection: Protection,
+    ) -> Result<(), NoMemory> {
+        let space = self.client(pid).ok_or(NoMemory)?.space;
+        let broker = &mut self.broker;
+        message::preserve(|| self.objects.map(broker, space, range, object, protection))
+            .map_err(refused)
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {

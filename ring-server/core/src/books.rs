@@ -37,6 +37,16 @@ pub struct Books {
     pub calls: usize,
     /// Receives that wait.
     pub receives: usize,
+    /// Records of threads that handles name.
+    pub thread_handles: usize,
+    /// Pipes.
+    pub pipes: usize,
+    /// Blocks of what is in them.
+    pub pipe_blocks: usize,
+    /// Notifications.
+    pub notifications: usize,
+    /// Calls that wait for one.
+    pub notification_waits: usize,
     /// Capabilities in waiting calls.
     pub pins: u64,
     /// Blocks of params storage.
@@ -60,6 +70,11 @@ impl<M: Machine> Server<M> {
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
             receives: self.endpoints.recvs.used(),
+            thread_handles: self.thread_records.used(),
+            pipes: self.pipes.table.used(),
+            pipe_blocks: self.pipes.blocks.used(),
+            notifications: self.notifications.table.used(),
+            notification_waits: self.notifications.waits.used(),
             pins: self.endpoints.pins.totals().0,
             blocks: self.endpoints.blocks.used(),
             handles: self.handles.used(),

@@ -111,6 +111,8 @@ pub struct Hold {
     pub transfer_scope: TransferScope,
     /// Where it came from.
     pub origin: HoldOrigin,
+    /// Pages of memory that this hold keeps reachable, charged to its holder.
+    pub pages: u32,
 }
 
 impl Hold {
@@ -142,6 +144,8 @@ pub enum CapError {
     InvalidTransferOrigin,
     /// The slot quota is spent, or too many slots have retired.
     SlotsExhausted,
+    /// The holder's quota of memory-object pages is spent.
+    PagesExhausted,
 }
 
 /// What a prepared transfer may take.
@@ -188,6 +192,11 @@ pub struct CapTable {
     free: Vec<u32>,
     used: u32,
     limit: u32,
+    /// Pages of the holds.
+    held_pages: u32,
+    /// Pages of memory objects that the holder maps.
+    mapped_pages: u32,
+    page_limit: u32,
 }
 
 impl CapTable {
@@ -198,7 +207,53 @@ impl CapTable {
             free: Vec::with_capacity(CAP_SLOTS_MAX),
             used: 0,
             limit: limit.min(CAP_SLOTS_MAX as u32),
+            held_pages: 0,
+            mapped_pages: 0,
+            page_limit: u32::MAX,
         }
+    }
+
+    /// Limits the pages of memory objects, held and mapped together.
+    pub const fn with_page_limit(mut self, pages: u32) -> Self {
+        self.page_limit = pages;
+        self
+    }
+
+    /// Pages of memory objects, held and mapped.
+    pub const fn charged_pages(&self) -> u32 {
+        self.held_pages + self.mapped_pages
+    }
+
+    /// Whether `pages` more pages of memory objects are within the quota.
+    ///
+    /// # Errors
+    /// [`CapError::PagesExhausted`].
+    pub fn preflight_pages(&self, pages: u32) -> Result<(), CapError> {
+        match self.charged_pages().checked_add(pages) {
+            Some(total) if total <= self.page_limit => Ok(()),
+            _ => Err(CapError::PagesExhausted),
+        }
+    }
+
+    /// Charges pages that the holder maps.
+    ///
+    /// # Errors
+    /// [`CapError::PagesExhausted`].
+    pub fn charge_mapping(&mut self, pages: u32) -> Result<(), CapError> {
+        self.preflight_pages(pages)?;
+        self.mapped_pages += pages;
+        Ok(())
+    }
+
+    /// Gives the charge for pages that were mapped back.
+    pub fn release_mapping(&mut self, pages: u32) {
+        debug_assert!(pages <= self.mapped_pages, "T6: mapped pages");
+        self.mapped_pages = self.mapped_pages.saturating_sub(pages);
+    }
+
+    /// Pages of memory objects that the holder maps.
+    pub(crate) const fn mapped_pages(&self) -> u32 {
+        self.mapped_pages
     }
 
     /// Number of holds.
@@ -231,9 +286,12 @@ impl CapTable {
     /// Stores a hold; its reference passes to the table.
     ///
     /// # Errors
-    /// [`CapError::SlotsExhausted`]; the reference stays with the caller.
+    /// [`CapError::SlotsExhausted`] or [`CapError::PagesExhausted`]; the
+    /// reference stays with the caller.
     pub fn insert(&mut self, hold: Hold) -> Result<CapId, CapError> {
         self.preflight(1)?;
+        self.preflight_pages(hold.pages)?;
+        self.held_pages += hold.pages;
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -270,6 +328,7 @@ impl CapTable {
             self.free.push(id.index() as u32);
         }
         self.used -= 1;
+        self.held_pages -= hold.pages;
         Ok(hold)
     }
 
@@ -417,6 +476,7 @@ impl CapTable {
         }
         self.free.clear();
         self.used = 0;
+        self.held_pages = 0;
     }
 
     /// Number of slots reserved by moves under way.
@@ -432,11 +492,15 @@ impl CapTable {
         Ok(slot)
     }
 
-    /// Asserts T2 to T5.
+    /// Asserts T2 to T6.
     pub fn check(&self) {
         let live = self.slots.iter().filter(|s| s.hold.is_some()).count();
         assert_eq!(live, self.used as usize, "T4: used");
         assert!(self.used <= self.limit, "T4: limit");
+        let holds = self.slots.iter().filter_map(|slot| slot.hold.as_ref());
+        let pages: u32 = holds.map(|hold| hold.pages).sum();
+        assert_eq!(pages, self.held_pages, "T6: pages of holds");
+        assert!(self.charged_pages() <= self.page_limit, "T6: page limit");
         let reusable = |s: &Slot| s.hold.is_none() && !s.retired;
         assert_eq!(
             self.slots.iter().filter(|s| reusable(s)).count(),

@@ -98,6 +98,9 @@ impl<M: Machine> Server<M> {
             }
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
+            Object::VirtualMemory => self.call_virtual_memory(machine, caller, sqe),
+            Object::FrameAllocator => self.call_frame_allocator(machine, caller, sqe),
+            Object::MemoryObject(index) => self.call_memory_object(machine, caller, sqe, index),
             Object::ThreadControl => self.call_thread_control(machine, caller, sqe),
             Object::ThreadSpawner => self.call_thread_spawner(machine, caller, sqe),
             Object::ThreadHandle(index) => self.call_thread_handle(machine, caller, sqe, index),
@@ -170,6 +173,10 @@ impl<M: Machine> Server<M> {
                 kernel::capability_manager::call(&mut context, objects, other, &mut revoked)
             }
             Object::ParkSpace
+            | Object::SharedParkSpace(_)
+            | Object::VirtualMemory
+            | Object::FrameAllocator
+            | Object::MemoryObject(_)
             | Object::ProcessSpawner
             | Object::ProcessHandle(_)
             | Object::ThreadControl

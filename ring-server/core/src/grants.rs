@@ -22,6 +22,9 @@ pub enum Passing {
     Copy,
     /// The authority itself; needs transfer mode Copy or Move.
     Move,
+    /// Of a memory object, the authority to park on its words and no more:
+    /// a `SharedParkSpace`.
+    SharedParkSpace,
     /// The calling side of an endpoint. `None` keeps what the source has; only
     /// an owner may choose something else.
     Client {
@@ -273,7 +276,9 @@ impl<M: Machine> Server<M> {
         let (kind, raw) = match passing {
             Passing::Move => (TransferKind::Move, false),
             Passing::Copy => (TransferKind::Copy, false),
-            Passing::Raw | Passing::Client { .. } => (TransferKind::Copy, true),
+            Passing::Raw | Passing::SharedParkSpace | Passing::Client { .. } => {
+                (TransferKind::Copy, true)
+            }
         };
         // What a spawn gave its parent was made for it to label.
         let labels = hold.origin == HoldOrigin::SpawnedEndpoint;
@@ -310,6 +315,7 @@ impl<M: Machine> Server<M> {
                 badge,
                 disclosure_scope,
             } => self.facet(hold, (interface_id, badge), disclosure_scope, labels),
+            Passing::SharedParkSpace => self.park_space_of(hold),
             _ => Ok(hold),
         };
         match derived {
@@ -424,20 +430,27 @@ fn kernel_hold(object: Object, id: ObjectId, epoch: EpochId) -> Hold {
         transfer_mode: transfer_mode(object),
         transfer_scope: TransferScope::SameSession,
         origin: HoldOrigin::Kernel,
+        pages: 0,
     }
 }
 
 /// Transfer mode of a kernel object's first hold.
 pub const fn transfer_mode(object: Object) -> TransferMode {
     match object {
-        Object::Console | Object::Timer | Object::BootPackage | Object::EndpointClient(_) => {
-            TransferMode::Copy
-        }
-        Object::WallClock | Object::Notification(_) => TransferMode::Copy,
+        Object::Console
+        | Object::Timer
+        | Object::BootPackage
+        | Object::EndpointClient(_)
+        | Object::WallClock
+        | Object::Notification(_)
+        | Object::MemoryObject(_)
+        | Object::SharedParkSpace(_) => TransferMode::Copy,
         // An end is a linear resource; only a raw spawn grant shares it, as
         // `fork` shares a descriptor.
         Object::PipeRead(_) | Object::PipeWrite(_) => TransferMode::Move,
         Object::ParkSpace
+        | Object::VirtualMemory
+        | Object::FrameAllocator
         | Object::EntropySource
         | Object::ProcessSpawner
         | Object::ProcessHandle(_)
@@ -453,6 +466,7 @@ impl From<CapError> for CreateError {
     fn from(error: CapError) -> Self {
         match error {
             CapError::SlotsExhausted => Self::CapSlotsExhausted,
+            CapError::PagesExhausted => Self::PagesExhausted,
             CapError::NotFound | CapError::StaleGeneration | CapError::Revoked => Self::NoSuchHold,
             CapError::TransferNotAllowed
             | CapError::TransferPending

@@ -11,12 +11,15 @@ pub(crate) mod boot_package;
 pub(crate) mod capability_manager;
 pub(crate) mod console;
 pub(crate) mod entropy;
+pub(crate) mod frame_allocator;
+pub(crate) mod memory_object;
 pub(crate) mod notification;
 pub(crate) mod pipe;
 pub(crate) mod thread_control;
 pub(crate) mod thread_handle;
 pub(crate) mod thread_spawner;
 pub(crate) mod timer;
+pub(crate) mod virtual_memory;
 pub(crate) mod wall_clock;
 
 use capnp::message::Reader;

@@ -58,7 +58,7 @@ pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
 };
 pub use capos_loader::{
-    Access, AddressMap, Backing, Denied, MapError, Protection, Region, RegionKind,
+    Access, AddressMap, Backing, Denied, Footprint, MapError, Owner, Protection, Region, RegionKind,
 };
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
 pub use diagnostics::Diagnostic;
@@ -73,7 +73,7 @@ pub use machine::{
     AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
     ThreadEntry, ThreadRefused,
 };
-pub use memory::PageFault;
+pub use memory::{MemoryCapacity, MemoryUse, PageFault};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, ROOT_OBJECTS, Server,

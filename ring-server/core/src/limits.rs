@@ -2,6 +2,7 @@
 
 use capos_config::ResourceProfile;
 use capos_config::ring::SQ_ENTRIES;
+use capos_loader::layout::PAGE_BYTES;
 
 use crate::ids::PROCESS_SLOTS;
 
@@ -23,6 +24,17 @@ pub const THREADS_MAX: usize = capos_abi::PROCESS_THREAD_LIMIT;
 pub const CAP_SLOTS_MAX: usize = capos_abi::PROCESS_CAP_SLOT_LIMIT;
 /// Bytes of params that one process's calls may have waiting at endpoints.
 pub const CALL_SCRATCH_BYTES_MAX: u32 = 256 * 1024;
+/// Pages of anonymous memory that one process may commit: 64 MiB.
+pub const COMMIT_PAGES_MAX: u32 = 16_384;
+/// Pages of address space that one process may reserve: 1 GiB.
+pub const RESERVED_PAGES_MAX: u64 = capos_abi::PROCESS_VIRTUAL_RESERVATION_PAGE_LIMIT as u64;
+/// Lowest-level page tables that the memory of one process may be spread over:
+/// each maps 2 MiB.
+pub const LEAF_TABLES_MAX: u64 = 256;
+/// Pages of one memory object.
+pub const OBJECT_PAGES_MAX: u32 = 256;
+/// Memory objects that can exist at one time.
+pub const MEMORY_OBJECTS_MAX: u32 = 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 
@@ -110,8 +122,11 @@ pub struct Limits {
     pub endpoint_queue: u32,
     /// Calls delivered and not returned at an endpoint this process owns.
     pub in_flight_calls: u32,
-    /// Pages granted through memory capabilities.
+    /// Pages of memory objects, held and mapped: each hold and each mapping
+    /// counts.
     pub frame_grant_pages: u32,
+    /// Pages of anonymous memory, committed.
+    pub commit_pages: u32,
     /// KiB of buffers of pipes it made, counted in whole blocks of 1 KiB.
     pub pipe_kib: u32,
     /// Notifications it made.
@@ -134,6 +149,7 @@ impl Limits {
         endpoint_queue: ENDPOINT_QUEUE_MAX,
         in_flight_calls: OUTSTANDING_CALLS_MAX,
         frame_grant_pages: capos_abi::PROCESS_FRAME_GRANT_PAGE_LIMIT as u32,
+        commit_pages: COMMIT_PAGES_MAX,
         pipe_kib: PIPE_KIB_MAX,
         notifications: NOTIFICATIONS_MAX,
         notification_waits: NOTIFICATION_WAITS_MAX,
@@ -160,6 +176,10 @@ impl Limits {
             endpoint_queue: ceiling.endpoint_queue.min(profile.endpoint_queue_limit),
             in_flight_calls: ceiling.in_flight_calls.min(profile.in_flight_call_limit),
             frame_grant_pages: narrow(ceiling.frame_grant_pages, profile.frame_grant_limit_pages),
+            commit_pages: narrow(
+                ceiling.commit_pages,
+                profile.memory_commit_limit_bytes / PAGE_BYTES,
+            ),
             pipe_kib: ceiling.pipe_kib,
             notifications: ceiling.notifications,
             notification_waits: ceiling.notification_waits,

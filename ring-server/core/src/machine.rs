@@ -244,6 +244,65 @@ pub trait Machine {
         Err(NoMemory)
     }
 
+    /// Makes what backing any page of `start..end` takes besides the page, so
+    /// that a fault on memory that was promised cannot fail for it.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; what was made stays until [`Machine::release_tables`].
+    fn provide_tables(&mut self, pid: Pid, start: u64, end: u64) -> Result<(), NoMemory> {
+        let _ = (pid, start, end);
+        Err(NoMemory)
+    }
+
+    /// Gives back what [`Machine::provide_tables`] made for this range, in
+    /// which no page is left.
+    fn release_tables(&mut self, pid: Pid, start: u64, end: u64) {
+        let _ = (pid, start, end);
+    }
+
+    /// Takes every page of `start..end` that is there away from the process;
+    /// what was in its own ones is lost.
+    fn unmap(&mut self, pid: Pid, start: u64, end: u64) {
+        let _ = (pid, start, end);
+    }
+
+    /// Changes what every page of `start..end` that is there allows. Without
+    /// any access a page keeps its content.
+    fn protect(&mut self, pid: Pid, start: u64, end: u64, protection: Protection) {
+        let _ = (pid, start, end, protection);
+    }
+
+    /// Makes `pages` pages of zeroes, contiguous in physical memory, under the
+    /// name `object`, which is not in use.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; nothing is left behind.
+    fn create_object(&mut self, object: u32, pages: u32) -> Result<(), NoMemory> {
+        let _ = (object, pages);
+        Err(NoMemory)
+    }
+
+    /// Frees the memory of `object`, which no process maps any more.
+    fn free_object(&mut self, object: u32) {
+        let _ = object;
+    }
+
+    /// Maps pages of `object` from `first_page` at `range`, all of them or none,
+    /// where tables are provided and no page is.
+    ///
+    /// # Errors
+    /// [`NoMemory`].
+    fn map_object(
+        &mut self,
+        pid: Pid,
+        range: (u64, u64),
+        (object, first_page): (u32, u32),
+        protection: Protection,
+    ) -> Result<(), NoMemory> {
+        let _ = (pid, range, object, first_page, protection);
+        Err(NoMemory)
+    }
+
     /// Copies client memory into `out` (M4).
     ///
     /// # Errors

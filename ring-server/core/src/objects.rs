@@ -54,6 +54,14 @@ pub enum Object {
     EndpointOwner(u32),
     /// The calling side of the same queue.
     EndpointClient(u32),
+    /// The holder's own anonymous memory: `VirtualMemory`.
+    VirtualMemory,
+    /// Making memory objects: `FrameAllocator`.
+    FrameAllocator,
+    /// Memory that processes can share: `MemoryObject`.
+    MemoryObject(u32),
+    /// Parking on words of that memory: `SharedParkSpace`.
+    SharedParkSpace(u32),
 }
 
 /// A manifest names a source that this server does not provide.
@@ -76,6 +84,8 @@ impl Object {
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
             KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
             KernelCapSource::BootPackage => Ok(Self::BootPackage),
+            KernelCapSource::VirtualMemory => Ok(Self::VirtualMemory),
+            KernelCapSource::FrameAllocator => Ok(Self::FrameAllocator),
             KernelCapSource::ThreadControl => Ok(Self::ThreadControl),
             KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
             KernelCapSource::WallClock => Ok(Self::WallClock),
@@ -102,6 +112,10 @@ impl Object {
             Self::ThreadSpawner => capos_config::THREAD_SPAWNER_INTERFACE_ID,
             Self::ThreadHandle(_) => capos_config::THREAD_HANDLE_INTERFACE_ID,
             Self::EndpointOwner(_) | Self::EndpointClient(_) => capos_config::ENDPOINT_INTERFACE_ID,
+            Self::VirtualMemory => capos_config::VIRTUAL_MEMORY_INTERFACE_ID,
+            Self::FrameAllocator => capos_config::FRAME_ALLOCATOR_INTERFACE_ID,
+            Self::MemoryObject(_) => capos_config::MEMORY_OBJECT_INTERFACE_ID,
+            Self::SharedParkSpace(_) => capos_config::SHARED_PARK_SPACE_INTERFACE_ID,
         }
     }
 
@@ -125,6 +139,10 @@ impl Object {
             Self::ThreadHandle(_) => "thread_handle",
             Self::EndpointOwner(_) => "endpoint",
             Self::EndpointClient(_) => "client_endpoint",
+            Self::VirtualMemory => "virtual_memory",
+            Self::FrameAllocator => "frame_allocator",
+            Self::MemoryObject(_) => "memory_object",
+            Self::SharedParkSpace(_) => "shared_park_space",
         }
     }
 

@@ -13,7 +13,7 @@ use capos_loader::layout::USER_LIMIT;
 
 use crate::cap_table::CapId;
 use crate::dispatch::{Caller, Outcome};
-use crate::ids::ThreadRef;
+use crate::ids::{PROCESS_SLOTS, ThreadRef};
 use crate::machine::Machine;
 use crate::objects::Object;
 use crate::process::{self, TimerUse};
@@ -22,10 +22,30 @@ use crate::server::{Server, WAIT_FOREVER};
 
 const WORD_BYTES: u64 = size_of::<u32>() as u64;
 
+/// What waits and wakes meet at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ParkKey {
+    /// An address of one process.
+    Private {
+        /// The process's slot.
+        slot: usize,
+        /// The word.
+        addr: u64,
+    },
+    /// A word of a memory object, wherever processes map it.
+    Shared {
+        /// The object.
+        object: u32,
+        /// The word, in bytes from the object's start.
+        offset: u64,
+    },
+}
+
 /// A parked thread; its slot in the process says which.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Park {
     pub(crate) addr: u64,
+    pub(crate) key: ParkKey,
     pub(crate) user_data: u64,
     /// Order of arrival, system-wide.
     pub(crate) sequence: u64,
@@ -34,9 +54,10 @@ pub(crate) struct Park {
 impl<M: Machine> Server<M> {
     /// PARK: stops the calling thread if its word has the expected value.
     pub(crate) fn park(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
-        if let Err(code) = self.check_park_word(caller, sqe) {
-            return Outcome::code(sqe, code);
-        }
+        let key = match self.check_park_word(caller, sqe) {
+            Ok(key) => key,
+            Err(code) => return Outcome::code(sqe, code),
+        };
         let mut word = [0; WORD_BYTES as usize];
         if machine
             .read(caller.thread.pid, sqe.addr, &mut word)
@@ -61,6 +82,7 @@ impl<M: Machine> Server<M> {
         };
         process.parks[index] = Some(Park {
             addr: sqe.addr,
+            key,
             user_data: sqe.user_data,
             sequence: self.next_park,
         });
@@ -74,21 +96,22 @@ impl<M: Machine> Server<M> {
     }
 
     /// Authority, shape and readability of a park word.
-    fn check_park_word(&self, caller: Caller, sqe: &CapSqe) -> Result<(), i32> {
-        let process = self.park_authority(caller, sqe)?;
+    fn check_park_word(&self, caller: Caller, sqe: &CapSqe) -> Result<ParkKey, i32> {
+        let key = self.park_key(caller, sqe)?;
+        let process = self
+            .process(caller.thread.pid)
+            .ok_or(CAP_ERR_INVOKE_FAILED)?;
         if process.space.is_readable(sqe.addr, WORD_BYTES) {
-            Ok(())
+            Ok(key)
         } else {
             Err(CAP_ERR_INVALID_PARAMS_BUFFER)
         }
     }
 
-    /// What PARK and UNPARK both need: a live ParkSpace, an aligned address.
-    fn park_authority(
-        &self,
-        caller: Caller,
-        sqe: &CapSqe,
-    ) -> Result<&process::Process<M::Ring>, i32> {
+    /// What PARK and UNPARK both need: a live `ParkSpace`, or a
+    /// `SharedParkSpace` (or the memory object it is of) and a word of that
+    /// object; an aligned address.
+    fn park_key(&self, caller: Caller, sqe: &CapSqe) -> Result<ParkKey, i32> {
         let process = self
             .process(caller.thread.pid)
             .ok_or(CAP_ERR_INVOKE_FAILED)?;
@@ -96,42 +119,65 @@ impl<M: Machine> Server<M> {
             .caps
             .lookup(CapId::from_raw(sqe.cap_id), &self.objects)
             .map_err(|_| CAP_ERR_INVOKE_FAILED)?;
-        if self.objects.get(hold.object) != Some(Object::ParkSpace) {
-            return Err(CAP_ERR_INVOKE_FAILED);
-        }
+        let shared = match self.objects.get(hold.object) {
+            Some(Object::ParkSpace) => None,
+            Some(Object::SharedParkSpace(object) | Object::MemoryObject(object)) => Some(object),
+            _ => return Err(CAP_ERR_INVOKE_FAILED),
+        };
         if !sqe.addr.is_multiple_of(WORD_BYTES) || sqe.addr >= USER_LIMIT {
             return Err(CAP_ERR_INVALID_REQUEST);
         }
-        Ok(process)
+        let Some(object) = shared else {
+            let (slot, addr) = (caller.slot, sqe.addr);
+            return Ok(ParkKey::Private { slot, addr });
+        };
+        let (id, offset) = process
+            .space
+            .object_at(sqe.addr)
+            .ok_or(CAP_ERR_INVALID_PARAMS_BUFFER)?;
+        if id != object {
+            return Err(CAP_ERR_INVALID_PARAMS_BUFFER);
+        }
+        Ok(ParkKey::Shared { object, offset })
     }
 
-    /// UNPARK: wakes up to `len` threads parked at the address, first come
-    /// first served; answers their number.
+    /// UNPARK: wakes up to `len` threads parked at the word, first come first
+    /// served, across processes if the word is shared; answers their number.
+    /// At most every thread of the system is woken, each after a look at all
+    /// that are parked.
     pub(crate) fn unpark(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
-        if let Err(code) = self.park_authority(caller, sqe) {
-            return Outcome::code(sqe, code);
-        }
+        let key = match self.park_key(caller, sqe) {
+            Ok(key) => key,
+            Err(code) => return Outcome::code(sqe, code),
+        };
         if sqe.len == 0 {
             return Outcome::code(sqe, CAP_ERR_INVALID_REQUEST);
         }
         let mut woken = 0;
         while woken < sqe.len
-            && let Some(index) = self.first_parked(caller.slot, sqe.addr)
+            && let Some((slot, index)) = self.first_parked(key)
         {
-            self.end_park(machine, caller.slot, index, PARK_WOKEN);
+            self.end_park(machine, slot, index, PARK_WOKEN);
             woken += 1;
         }
         Outcome::code(sqe, woken as i32)
     }
 
-    fn first_parked(&self, slot: usize, addr: u64) -> Option<usize> {
-        let process = self.processes[slot].as_deref()?;
-        let parked = process.parks.iter().enumerate();
-        parked
-            .filter_map(|(index, park)| Some((index, (*park)?)))
-            .filter(|(_, park)| park.addr == addr)
-            .min_by_key(|(_, park)| park.sequence)
-            .map(|(index, _)| index)
+    /// Process slot and thread slot of the thread that parked first.
+    fn first_parked(&self, key: ParkKey) -> Option<(usize, usize)> {
+        let slots = match key {
+            ParkKey::Private { slot, .. } => slot..slot + 1,
+            ParkKey::Shared { .. } => 0..PROCESS_SLOTS,
+        };
+        let parks = slots.filter_map(|slot| Some((slot, self.processes[slot].as_deref()?)));
+        parks
+            .flat_map(|(slot, process)| {
+                let parks = process.parks.iter().enumerate();
+                parks.filter_map(move |(index, park)| Some((slot, index, (*park)?)))
+            })
+            .filter(|(_, _, park)| park.key == key)
+            .min_by_key(|(_, _, park)| park.sequence)
+            .map(|(slot, index, _)| (slot, index))
     }
 
     /// Completes a park with `status` and resumes its thread.

@@ -131,6 +131,7 @@ fn any_hold(objects: &mut Objects) -> Hold {
         unreachable!("the stores are large enough")
     };
     Hold {
+        pages: 0,
         object,
         epoch,
         observed_epoch: 0,

@@ -723,6 +723,8 @@ impl<M: Machine> Server<M> {
                 Object::EndpointOwner(index) => self.close_endpoint(machine, index),
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.close_handle(machine, index),
+                Object::MemoryObject(index) => self.close_memory_object(machine, index),
+                Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.drop_notification(machine, index),
                 Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
@@ -879,6 +881,7 @@ impl<M: Machine> Server<M> {
                 }
                 Object::EndpointClient(index) => self.forget_facets(index),
                 Object::ProcessHandle(index) => self.discard_handle(index),
+                Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.discard_notification(index),
                 Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),

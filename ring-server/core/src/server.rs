@@ -23,7 +23,7 @@ use capos_config::ring::{
     CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
-use capos_loader::AddressMap;
+use capos_loader::{AddressMap, Footprint};
 
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
@@ -37,6 +37,7 @@ use crate::kernel::notification::Notifications;
 use crate::kernel::pipe::Pipes;
 use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
+use crate::memory::Memory;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
 use crate::pool::Pool;
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
@@ -56,12 +57,14 @@ pub const WAIT_FOREVER: u64 = u64::MAX;
 pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
 
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 9] = [
+const ROOTS: [Object; 11] = [
     Object::Console,
     Object::Timer,
     Object::ParkSpace,
     Object::ProcessSpawner,
     Object::BootPackage,
+    Object::VirtualMemory,
+    Object::FrameAllocator,
     Object::ThreadControl,
     Object::ThreadSpawner,
     Object::WallClock,
@@ -150,6 +153,13 @@ pub enum CreateError {
     Relabel,
     /// A facet was asked of something that is not an endpoint.
     NotAnEndpoint,
+    /// A shared park space was asked of something that is not a memory object.
+    NotMemory,
+    /// The grants exceed the quota of memory-object pages: raise it or grant
+    /// less.
+    PagesExhausted,
+    /// The system has promised all its memory: end a process.
+    NoMemory,
     /// Endpoints need a boot secret; make the server with
     /// [`Server::with_boot_secret`].
     NoBootSecret,
@@ -188,6 +198,7 @@ pub struct Server<M: Machine> {
     /// Objects that lost their last reference and are still to be acted on.
     pub(crate) dead: Vec<Object>,
     pub(crate) next_park: u64,
+    pub(crate) memory: Memory,
     pub(crate) handles: Handles,
     pub(crate) thread_records: ThreadRecords,
     pub(crate) pipes: Pipes,
@@ -249,6 +260,7 @@ impl<M: Machine> Server<M> {
             secret,
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
+            memory: Memory::new(),
             handles: spawn::handles(),
             thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
@@ -303,7 +315,12 @@ impl<M: Machine> Server<M> {
         if self.sessions.get(session.0).is_none_or(|s| s.ended) {
             return Err(CreateError::NoSuchSession);
         }
-        let mut caps = CapTable::new(spec.limits.cap_slots);
+        let footprint = spec.space.footprint();
+        if !self.memory.has_room(&Footprint::default(), &footprint) {
+            return Err(CreateError::NoMemory);
+        }
+        let pages = spec.limits.frame_grant_pages;
+        let mut caps = CapTable::new(spec.limits.cap_slots).with_page_limit(pages);
         let mut page = CapSetPage::new(capset);
         let grantee = Grantee {
             session,
@@ -317,6 +334,7 @@ impl<M: Machine> Server<M> {
         if let Some(session) = self.sessions.get_mut(session.0) {
             session.processes += 1;
         }
+        self.memory.promise(&Footprint::default(), &footprint);
         self.processes[pid.slot()] = Some(Box::new(Process::new(
             pid,
             spec.ring,
@@ -386,6 +404,7 @@ impl<M: Machine> Server<M> {
         self.reap(machine);
         self.inherit(pid, process.sponsor);
         machine.bury(pid, code);
+        self.forget_memory(machine, &process.space);
     }
 
     /// Handles the `exit` trap of thread `tid`: its process ends.
@@ -774,9 +793,19 @@ impl<M: Machine> Server<M> {
         write(&self.notifications);
     }
 
-    /// The memory map of a live process, to follow mappings made for it.
-    pub fn address_space_mut(&mut self, pid: Pid) -> Option<&mut AddressMap> {
-        self.process_mut(pid).map(|process| &mut process.space)
+    /// Changes the memory map of a live process, to follow what was done to its
+    /// memory behind the server's back.
+    pub fn change_address_space<T>(
+        &mut self,
+        pid: Pid,
+        change: impl FnOnce(&mut AddressMap) -> T,
+    ) -> Option<T> {
+        let process = self.process_mut(pid)?;
+        let before = process.space.footprint();
+        let changed = change(&mut process.space);
+        let after = process.space.footprint();
+        self.memory.promise(&before, &after);
+        Some(changed)
     }
 
     /// Asserts every invariant that can be seen from outside a dispatch.
@@ -786,6 +815,7 @@ impl<M: Machine> Server<M> {
         self.sessions.check();
         self.endpoints.check();
         self.check_handles();
+        self.check_memory();
         self.check_families();
         self.check_threads();
         self.pipes.check();

@@ -28,7 +28,9 @@ use capos_config::capos_capnp::process_handle::wait_results;
 use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
 use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source};
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
-use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
+use capos_config::{
+    KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, SHARED_PARK_SPACE_INTERFACE_ID,
+};
 
 use sel4_capos_schema::method::CREATE_NOTIFICATION;
 
@@ -234,6 +236,10 @@ impl<M: Machine> Server<M> {
             .caps
             .lookup(cap, &self.objects)
             .map_err(|_| bad("no such capability"))?;
+        let is_memory = matches!(self.objects.get(hold.object), Some(Object::MemoryObject(_)));
+        if is_memory && interface_id == SHARED_PARK_SPACE_INTERFACE_ID && badge == 0 {
+            return Ok(Passing::SharedParkSpace);
+        }
         if hold.interface_id != interface_id || hold.badge != badge {
             return Err(bad("a raw grant cannot relabel"));
         }
@@ -501,6 +507,8 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ChatEndpoint => KernelCapSource::ChatEndpoint,
         Wire::ProcessSpawner => KernelCapSource::ProcessSpawner,
         Wire::BootPackage => KernelCapSource::BootPackage,
+        Wire::VirtualMemory => KernelCapSource::VirtualMemory,
+        Wire::FrameAllocator => KernelCapSource::FrameAllocator,
         Wire::ThreadControl => KernelCapSource::ThreadControl,
         Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         Wire::WallClock => KernelCapSource::WallClock,
@@ -526,6 +534,8 @@ pub(crate) fn create_refused(error: &CreateError) -> Exception {
         }
         CreateError::CapSlotsExhausted => Exception::overloaded("capability slots exhausted"),
         CreateError::ObjectsExhausted => Exception::overloaded("objects exhausted"),
+        CreateError::PagesExhausted => Exception::overloaded("frame grant quota exhausted"),
+        CreateError::NoMemory => Exception::overloaded("out of memory"),
         CreateError::Unsupported(_) => Exception::unimplemented(),
         CreateError::CapSet(CapSetError::Full) => Exception::overloaded("too many grants"),
         CreateError::CapSet(_) => Exception::invalid_argument("bad grant name"),
@@ -535,6 +545,7 @@ pub(crate) fn create_refused(error: &CreateError) -> Exception {
         CreateError::CrossesSession => Exception::failed("capability cannot leave its session"),
         CreateError::Relabel => Exception::failed("a delegated facet cannot be relabelled"),
         CreateError::NotAnEndpoint => Exception::invalid_argument("not an endpoint"),
+        CreateError::NotMemory => Exception::invalid_argument("not a memory object"),
         CreateError::NoBootSecret => Exception::failed("no boot secret"),
     }
 }

@@ -151,7 +151,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// The params of a submission, copied in once.
-    fn fetch_params(
+    pub(crate) fn fetch_params(
         &mut self,
         machine: &mut M,
         caller: Caller,

@@ -99,9 +99,10 @@ fn source_error(error: CapError) -> i32 {
         CapError::NotFound | CapError::StaleGeneration | CapError::Revoked => {
             CAP_ERR_INVALID_TRANSFER_DESCRIPTOR
         }
-        CapError::TransferPending | CapError::InvalidTransferOrigin | CapError::SlotsExhausted => {
-            CAP_ERR_TRANSFER_ABORTED
-        }
+        CapError::TransferPending
+        | CapError::InvalidTransferOrigin
+        | CapError::SlotsExhausted
+        | CapError::PagesExhausted => CAP_ERR_TRANSFER_ABORTED,
     }
 }
 
@@ -219,13 +220,15 @@ impl Pins {
     /// Inserts every hold at the receiver, or none.
     ///
     /// # Errors
-    /// [`CapError::SlotsExhausted`].
+    /// [`CapError::SlotsExhausted`] or [`CapError::PagesExhausted`].
     pub(crate) fn insert(
         &mut self,
         list: PinList,
         receiver: &mut CapTable,
     ) -> Result<(), CapError> {
         receiver.preflight(list.count.into())?;
+        let pages = self.iter(list).map(|pin| pin.prepared.hold.pages);
+        receiver.preflight_pages(pages.sum())?;
         let mut at = list.head;
         while let Some(pin) = self.pool.get_mut(at) {
             pin.inserted = receiver.insert(pin.prepared.hold).ok();

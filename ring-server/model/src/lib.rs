@@ -15,7 +15,7 @@ mod system;
 use std::collections::BTreeMap;
 
 pub use host::HostMachine;
-pub use memory::{Memory, anonymous};
+pub use memory::{Memory, ObjectFrames, anonymous};
 pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
@@ -58,6 +58,10 @@ pub struct Model {
     pub generator: Option<u64>,
     /// What can be spawned.
     pub programs: Programs,
+    /// Memory of memory objects.
+    pub objects: ObjectFrames,
+    /// Whether page tables have run out.
+    pub no_tables: bool,
     /// Threads the server made, or set the FS base of.
     pub threads: BTreeMap<ThreadRef, ModelThread>,
     /// Threads that can still be made before memory runs out, if that is
@@ -160,8 +164,56 @@ impl Machine for Model {
         self.console.extend_from_slice(bytes);
     }
 
-    fn back(&mut self, pid: Pid, page: u64, _: Protection) -> Result<Backed, NoMemory> {
-        self.memory.get_mut(&pid).ok_or(NoMemory)?.back(page)
+    fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.back(page, protection)
+    }
+
+    fn provide_tables(&mut self, pid: Pid, start: u64, end: u64) -> Result<(), NoMemory> {
+        if self.no_tables {
+            return Err(NoMemory);
+        }
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.provide_tables(start, end);
+        Ok(())
+    }
+
+    fn release_tables(&mut self, pid: Pid, start: u64, end: u64) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.release_tables(start, end);
+        }
+    }
+
+    fn unmap(&mut self, pid: Pid, start: u64, end: u64) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.unmap_pages(start, end);
+        }
+    }
+
+    fn protect(&mut self, pid: Pid, start: u64, end: u64, protection: Protection) {
+        if let Some(memory) = self.memory.get_mut(&pid) {
+            memory.protect(start, end, protection);
+        }
+    }
+
+    fn create_object(&mut self, object: u32, pages: u32) -> Result<(), NoMemory> {
+        self.objects.create(object, pages)
+    }
+
+    fn free_object(&mut self, object: u32) {
+        self.objects.free(object);
+    }
+
+    fn map_object(
+        &mut self,
+        pid: Pid,
+        range: (u64, u64),
+        object: (u32, u32),
+        protection: Protection,
+    ) -> Result<(), NoMemory> {
+        let memory = self.memory.get_mut(&pid).ok_or(NoMemory)?;
+        memory.map_object(range, &self.objects, object, protection);
+        Ok(())
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {

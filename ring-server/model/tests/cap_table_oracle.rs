@@ -274,6 +274,7 @@ impl Pair {
         }
         let (transfer_mode, their_mode) = mode_of(mode);
         let hold = Hold {
+            pages: 0,
             object,
             epoch,
             observed_epoch: self.objects.epoch(epoch).expect("live"),

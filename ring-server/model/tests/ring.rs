@@ -521,10 +521,11 @@ fn ended_processes_leave_nothing_and_numbers_are_not_reused() {
 fn the_servers_own_map_decides_whatever_the_machine_would_allow() {
     let mut system = System::new();
     let mut client = system.spawn(&[CONSOLE, TIMER]);
-    let space = system.server.address_space_mut(client.pid).unwrap();
-    space
-        .remove(Client::DATA, Client::DATA + 0x1000, |_| ())
-        .unwrap();
+    let gone = Client::DATA..Client::DATA + 0x1000;
+    let removed = system.server.change_address_space(client.pid, |space| {
+        space.remove(gone.start, gone.end, |_| ())
+    });
+    assert_eq!(removed, Some(Ok(())));
     let params = write_line_params("secret");
     system.poke(&client, Client::DATA, &params);
     let write = CapSqe {

@@ -227,6 +227,7 @@ fn process_numbers_are_not_reused() {
 
 fn a_hold(objects: &mut Objects) -> Hold {
     Hold {
+        pages: 0,
         object: objects.insert(Object::Console).unwrap(),
         epoch: objects.insert_epoch().unwrap(),
         observed_epoch: 0,
@@ -554,14 +555,12 @@ fn a_record_of_a_result_is_written_only_where_the_caller_still_has_memory() {
         .unwrap()
         .call_id;
     let pid = triangle.client.pid;
-    let space = triangle.system.server.address_space_mut(pid).unwrap();
-    space
-        .remove(
-            Client::DATA + 0x2000,
-            Client::DATA + 0x2000 + 0x1000,
-            |_| (),
-        )
-        .unwrap();
+    let gone = Client::DATA + 0x2000..Client::DATA + 0x2000 + 0x1000;
+    let removed = triangle
+        .system
+        .server
+        .change_address_space(pid, |space| space.remove(gone.start, gone.end, |_| ()));
+    assert_eq!(removed, Some(Ok(())));
     let console = triangle.owner.cap("console");
     triangle
         .system

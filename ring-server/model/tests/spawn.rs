@@ -657,8 +657,12 @@ fn a_wait_is_written_only_where_the_client_still_has_memory() {
     let spawned = family.spawn(&[]);
     assert!(family.handle_call(spawned.handle, WAIT, 64).is_none());
     let pid = family.parent.pid;
-    let space = family.system.server.address_space_mut(pid).unwrap();
-    space.remove(RESULT, RESULT + 4096, |_| ()).unwrap();
+    let gone = RESULT..RESULT + 4096;
+    let removed = family
+        .system
+        .server
+        .change_address_space(pid, |space| space.remove(gone.start, gone.end, |_| ()));
+    assert_eq!(removed, Some(Ok(())));
     let before = family.system.peek(&family.parent, RESULT, 64);
     family.exit(&spawned.child, -7);
     assert_eq!(

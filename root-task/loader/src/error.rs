@@ -293,6 +293,23 @@ pub enum MapError {
         /// First address of that region.
         start: u64,
     },
+    /// Part of the range belongs to someone else: anonymous memory and memory
+    /// objects are changed through the capability they came from.
+    Foreign {
+        /// First address of that region.
+        start: u64,
+    },
+    /// Part of the range has memory already: only reserved ranges are
+    /// committed.
+    Committed {
+        /// First address of that region.
+        start: u64,
+    },
+    /// Part of the range is reserved without memory: commit it first.
+    Uncommitted {
+        /// First address of that region.
+        start: u64,
+    },
     /// No free range of that length.
     NoSpace,
     /// The map holds as many regions as it was made for: unmap something.
@@ -307,6 +324,9 @@ impl fmt::Display for MapError {
             Self::WritableAndExecutable => f.write_str("writable and executable at once"),
             Self::NotMapped { address } => write!(f, "nothing is mapped at {address:#x}"),
             Self::Fixed { start } => write!(f, "the region at {start:#x} is fixed"),
+            Self::Foreign { start } => write!(f, "the region at {start:#x} is someone else's"),
+            Self::Committed { start } => write!(f, "the region at {start:#x} has memory"),
+            Self::Uncommitted { start } => write!(f, "the region at {start:#x} has no memory"),
             Self::NoSpace => f.write_str("no free range of that length"),
             Self::TooManyRegions => f.write_str("too many regions"),
         }

@@ -39,5 +39,7 @@ pub use error::{LoadError, MapError, SegmentKind};
 pub use image::{FileRange, LoadPlan, Segment};
 pub use layout::{EntryState, Protection};
 pub use manifest::read_bootstrap_manifest;
-pub use map::{Access, AddressMap, Backing, Denied, FaultVerdict, Page, Region, RegionKind};
+pub use map::{
+    Access, AddressMap, Backing, Denied, FaultVerdict, Footprint, Owner, Page, Region, RegionKind,
+};
 pub use tls::TlsPlan;

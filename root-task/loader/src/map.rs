@@ -63,6 +63,55 @@ impl RegionKind {
     }
 }
 
+/// Through which capability a region is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The process's own anonymous memory.
+    Anonymous,
+    /// The memory object of this name.
+    Object(u32),
+}
+
+impl Owner {
+    fn check(self, region: &Region) -> Result<(), MapError> {
+        let start = region.start;
+        match (self, region.kind) {
+            (_, kind) if kind.is_fixed() => Err(MapError::Fixed { start }),
+            (Self::Anonymous, RegionKind::Anonymous) => Ok(()),
+            (Self::Object(own), RegionKind::Object { id, .. }) if own == id => Ok(()),
+            _ => Err(MapError::Foreign { start }),
+        }
+    }
+}
+
+/// How much a process's regions are, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Anonymous memory, reserved or committed.
+    pub reserved: u64,
+    /// Anonymous memory that is committed.
+    pub committed: u64,
+    /// Pages of memory objects.
+    pub borrowed: u64,
+    /// The program's own: image, stack, TLS, ring, CapSet.
+    pub fixed: u64,
+    /// Lowest-level page tables that pages with memory need.
+    pub leaf_tables: u64,
+    /// Page tables above those.
+    pub upper_tables: u64,
+}
+
+impl Footprint {
+    /// Pages of memory that have to be there for every access to succeed.
+    pub const fn promised(&self) -> u64 {
+        self.committed + self.borrowed + self.fixed + self.leaf_tables + self.upper_tables
+    }
+}
+
+/// Bits of the addresses one table of each level maps, lowest level first.
+const TABLE_SPAN_BITS: [u32; 3] = [21, 30, 39];
+const LEAF_SPAN: u64 = 1 << TABLE_SPAN_BITS[0];
+
 /// A range of pages with one meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -287,6 +336,18 @@ impl AddressMap {
             .filter(|region| region.contains(address))
     }
 
+    /// The object and the offset in it, in bytes, that `address` shows.
+    pub fn object_at(&self, address: u64) -> Option<(u32, u64)> {
+        let region = self.region_at(address)?;
+        match region.kind {
+            RegionKind::Object { id, first_page } => {
+                let offset = u64::from(first_page) * PAGE_BYTES + (address - region.start);
+                Some((id, offset))
+            }
+            _ => None,
+        }
+    }
+
     /// Decides what a fault at `address` means.
     ///
     /// `write` and `fetch` as the fault reports them. On kernels that do not
@@ -472,6 +533,146 @@ impl AddressMap {
         Ok(())
     }
 
+    /// Gives reserved anonymous pages memory.
+    ///
+    /// # Errors
+    /// As [`protect`](Self::protect), and [`MapError::Committed`].
+    pub fn commit(&mut self, start: u64, end: u64, protection: Protection) -> Result<(), MapError> {
+        if protection.is_writable_and_executable() {
+            return Err(MapError::WritableAndExecutable);
+        }
+        self.check_owner(start, end, Owner::Anonymous)?;
+        self.check_each(start, end, |region| match region.backing {
+            Backing::Reserved => Ok(()),
+            _ => Err(MapError::Committed {
+                start: region.start,
+            }),
+        })?;
+        self.set(start, end, Backing::DemandZero, protection)
+    }
+
+    /// Takes the memory of anonymous pages away and keeps the range.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove), and [`MapError::Foreign`].
+    pub fn decommit(&mut self, start: u64, end: u64) -> Result<(), MapError> {
+        self.check_owner(start, end, Owner::Anonymous)?;
+        self.set(start, end, Backing::Reserved, Protection::NONE)
+    }
+
+    fn set(
+        &mut self,
+        start: u64,
+        end: u64,
+        backing: Backing,
+        protection: Protection,
+    ) -> Result<(), MapError> {
+        let (first, last) = self.isolate(start, end)?;
+        for region in &mut self.regions[first..last] {
+            region.backing = backing;
+            region.protection = protection;
+        }
+        self.join_around(first, last);
+        self.debug_check();
+        Ok(())
+    }
+
+    /// Checks that `start..end` is covered by regions that `owner` may change.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::NotMapped`], [`MapError::Fixed`],
+    /// [`MapError::Foreign`].
+    pub fn check_owner(&self, start: u64, end: u64, owner: Owner) -> Result<(), MapError> {
+        self.check_each(start, end, |region| owner.check(region))
+    }
+
+    /// Checks that every page of `start..end`, which is covered, can have
+    /// memory.
+    ///
+    /// # Errors
+    /// [`MapError::Uncommitted`], and as [`check_owner`](Self::check_owner).
+    pub fn check_committed(&self, start: u64, end: u64) -> Result<(), MapError> {
+        self.check_each(start, end, |region| match region.backing {
+            Backing::Reserved => Err(MapError::Uncommitted {
+                start: region.start,
+            }),
+            _ => Ok(()),
+        })
+    }
+
+    fn check_each(
+        &self,
+        start: u64,
+        end: u64,
+        check: impl Fn(&Region) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
+        check_bounds(start, end)?;
+        let mut at = start;
+        while at < end {
+            let region = self.region_at(at);
+            let region = region.ok_or(MapError::NotMapped { address: at })?;
+            check(region)?;
+            at = region.end;
+        }
+        Ok(())
+    }
+
+    /// How much there is. One pass over the regions.
+    pub fn footprint(&self) -> Footprint {
+        let mut sum = Footprint::default();
+        let mut next = [0; TABLE_SPAN_BITS.len()];
+        for region in &self.regions {
+            let pages = region.pages();
+            match region.kind {
+                RegionKind::Anonymous => sum.reserved += pages,
+                RegionKind::Object { .. } => sum.borrowed += pages,
+                _ => sum.fixed += pages,
+            }
+            if region.backing == Backing::Reserved {
+                continue;
+            }
+            if region.kind == RegionKind::Anonymous {
+                sum.committed += pages;
+            }
+            let counts = [&mut sum.leaf_tables, &mut sum.upper_tables];
+            let mut tables = [0; TABLE_SPAN_BITS.len()];
+            for (level, bits) in TABLE_SPAN_BITS.into_iter().enumerate() {
+                let first = (region.start >> bits).max(next[level]);
+                let end = ((region.end - 1) >> bits) + 1;
+                tables[level] = end.saturating_sub(first);
+                next[level] = next[level].max(end);
+            }
+            let [leaf, upper] = counts;
+            *leaf += tables[0];
+            *upper += tables[1] + tables[2];
+        }
+        sum
+    }
+
+    /// The part of `start..end`, widened to whole page tables, in which no page
+    /// can have memory: its tables are not needed.
+    pub fn vacant_tables(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let mut from = start & !(LEAF_SPAN - 1);
+        let mut to = end.checked_next_multiple_of(LEAF_SPAN)?;
+        if self.has_memory(from, start) {
+            from += LEAF_SPAN;
+        }
+        if self.has_memory(end, to) {
+            to -= LEAF_SPAN;
+        }
+        (from < to).then_some((from, to))
+    }
+
+    fn has_memory(&self, start: u64, end: u64) -> bool {
+        let first = self.regions.partition_point(|region| region.end <= start);
+        let mut near = self.regions[first..].iter();
+        start < end
+            && near
+                .by_ref()
+                .take_while(|region| region.start < end)
+                .any(|region| region.backing != Backing::Reserved)
+    }
+
     /// Pages in regions that can have memory.
     pub fn backable_pages(&self) -> u64 {
         let backable = |region: &&Region| region.backing != Backing::Reserved;
@@ -535,6 +736,14 @@ impl AddressMap {
         before.or(after).map(|other| other.start)
     }
 
+    /// Sets room for `more` regions aside.
+    ///
+    /// # Errors
+    /// [`MapError::TooManyRegions`].
+    pub fn reserve_regions(&mut self, more: usize) -> Result<(), MapError> {
+        self.room_for(more)
+    }
+
     fn room_for(&mut self, more: usize) -> Result<(), MapError> {
         if self.regions.len() + more > self.capacity {
             return Err(MapError::TooManyRegions);
@@ -547,7 +756,8 @@ impl AddressMap {
     /// Cuts regions so that `start..end` is exactly `regions[first..last]`.
     fn isolate(&mut self, start: u64, end: u64) -> Result<(usize, usize), MapError> {
         self.check_covered(start, end)?;
-        self.room_for(2)?;
+        let cuts = [start, end].into_iter().filter(|at| self.is_inside(*at));
+        self.room_for(cuts.count())?;
         self.cut(start);
         self.cut(end);
         let first = self.regions.partition_point(|region| region.start < start);
@@ -582,6 +792,12 @@ impl AddressMap {
                 self.regions.remove(at + 1);
             }
         }
+    }
+
+    /// True when `address` is neither the start nor the end of a region.
+    fn is_inside(&self, address: u64) -> bool {
+        let region = self.region_at(address);
+        region.is_some_and(|region| region.start < address)
     }
 
     /// Splits the region that has `address` inside, if any.

@@ -125,20 +125,20 @@ impl World {
     pub(crate) fn remap(&mut self, who: usize, page: u8, access: Option<Protection>) {
         let pid = self.clients[who].pid;
         let start = Client::DATA + u64::from(page % 48) * PAGE;
-        let machine = &mut self.system.machine;
-        let (Some(memory), Some(space)) = (
-            machine.memory.get_mut(&pid),
-            self.system.server.address_space_mut(pid),
-        ) else {
-            return;
-        };
-        // Nothing is there if it was unmapped before.
-        let _ = space.remove(start, start + PAGE, |_| ());
-        memory.unmap(start, PAGE);
-        if let Some(access) = access {
-            let region = anonymous(start, PAGE, access);
-            space.insert(region).expect("the page is free");
-            memory.map(start, PAGE, access);
+        let changed = self.system.server.change_address_space(pid, |space| {
+            // Nothing is there if it was unmapped before.
+            let _ = space.remove(start, start + PAGE, |_| ());
+            if let Some(access) = access {
+                let region = anonymous(start, PAGE, access);
+                space.insert(region).expect("the page is free");
+            }
+        });
+        let memory = self.system.machine.memory.get_mut(&pid);
+        if let (Some(()), Some(memory)) = (changed, memory) {
+            memory.unmap(start, PAGE);
+            if let Some(access) = access {
+                memory.map(start, PAGE, access);
+            }
         }
     }
 

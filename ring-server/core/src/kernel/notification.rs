@@ -45,7 +45,7 @@ const WORD_RESULT_BYTES: usize = 3 * size_of::<Word>();
 
 /// A call that waits, and the next in line.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
+pub(crate) struct Wait {
     call: Waiting,
     next: u32,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Notification {
 #[derive(Clone, Debug)]
 pub(crate) struct Notifications {
     pub(crate) table: Pool<Notification>,
-    waits: Pool<Wait>,
+    pub(crate) waits: Pool<Wait>,
 }
 
 impl Notifications {

@@ -151,7 +151,7 @@ impl Pipe {
 #[derive(Clone, Debug)]
 pub(crate) struct Pipes {
     pub(crate) table: Pool<Pipe>,
-    blocks: Blocks,
+    pub(crate) blocks: Blocks,
 }
 
 impl Pipes {

@@ -22,6 +22,7 @@ pub mod exception;
 pub mod family;
 pub mod latency;
 pub mod loopback;
+pub mod memory;
 mod message;
 pub mod proof;
 pub mod threads;
