@@ -70,15 +70,15 @@ pub struct Scenario {
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
-    /// What the machine's clock shows at power-on, as QEMU takes it
-    /// (`2031-05-06T19:08:09`); the host's time otherwise.
-    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,

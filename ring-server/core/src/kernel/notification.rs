@@ -413,7 +413,8 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Passes what a process that is gone made on to its parent.
+    /// Charges whoever answers for a process that is gone with the
+    /// notifications it made and others still hold.
     pub(crate) fn inherit_notifications(&mut self, from: Pid, heir: Pid) {
         let mut inherited = 0;
         for notification in self.notifications.table.values_mut() {
