@@ -64,7 +64,7 @@ help:
 	@echo 'make mutants     break rules of the core on purpose; tests must notice each'
 	@echo '                   MUTANT="..." only these'
 	@echo 'make coverage    line coverage of the core'
-	@echo 'make reference   write docs/reference/abi.md from the code'
+	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
@@ -116,6 +116,7 @@ coverage: packages rust
 
 reference: rust
 	@$(evidence) reference
+	@$(compose) tables
 
 inspect: packages rust
 	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)

@@ -21,6 +21,7 @@ use capos_loader::read_bootstrap_manifest;
 use ring_server_core::PrepareError;
 use sha2::{Digest, Sha256};
 
+use crate::clock::rdtsc;
 use crate::log;
 
 /// Digests of all other entries.
@@ -73,6 +74,8 @@ pub struct Package {
     pub manifest: &'static [u8],
     /// Whether the first program is out, which may be the supplied init.
     started: bool,
+    /// Whether to log what verifying takes.
+    pub is_debugged: bool,
 }
 
 impl Package {
@@ -83,10 +86,12 @@ impl Package {
     pub fn open(mut archive: Archive) -> Result<(Self, KernelBootstrapManifest), ArchiveError> {
         let manifest = archive.get(MANIFEST)?;
         let decoded = read_bootstrap_manifest(manifest).map_err(ArchiveError::Manifest)?;
+        archive.verify_programs();
         let package = Self {
             archive,
             manifest,
             started: false,
+            is_debugged: false,
         };
         Ok((package, decoded))
     }
@@ -99,10 +104,18 @@ impl Package {
     pub fn program(&mut self, name: &str) -> Result<&'static [u8], PrepareError> {
         let supplied = !self.started && name == RESERVED_INIT_BINARY_NAME;
         self.started = true;
+        let before = rdtsc();
         let found = match supplied {
             true => self.archive.get(INIT),
             false => self.archive.program(name),
         };
+        let ticks = rdtsc() - before;
+        if let (true, Ok(file)) = (self.is_debugged, &found) {
+            log!(
+                "program {name}: {} bytes verified in {ticks} ticks",
+                file.len()
+            );
+        }
         found.map_err(|error| match error {
             ArchiveError::NoProgram => PrepareError::NoSuchProgram,
             ArchiveError::Mismatch(_) => {
@@ -151,6 +164,16 @@ impl Archive {
         let count = usize::from(first.is_some()) + rest;
         let hashes = text.ok_or(ArchiveError::Count(HASHES, count))?;
         Ok(Self { entries, hashes })
+    }
+
+    /// Compares the digests of all programs now: it takes longer than starting
+    /// one. What does not match is refused when it is asked for.
+    fn verify_programs(&mut self) {
+        let programs = self.entries.iter_mut();
+        for program in programs.filter(|entry| entry.name.starts_with(PROGRAMS)) {
+            // The error comes again, with its reader, in `program`.
+            let _ = program.verified(self.hashes);
+        }
     }
 
     /// The contents of a program.

@@ -111,7 +111,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
     let timer = open_timer(&mut broker, &mut clock)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
-    let (package, manifest) = Package::open(archive)?;
+    let (mut package, manifest) = Package::open(archive)?;
+    package.is_debugged = is_debugged(&manifest);
     let mut gate = Gate {
         world: World::new(broker, clock, console, package, endpoint),
         server: Server::with_boot_secret(boot_secret()?),

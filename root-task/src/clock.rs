@@ -162,7 +162,7 @@ impl Clock {
 
 /// Reads the time-stamp counter.
 #[inline]
-fn rdtsc() -> u64 {
+pub fn rdtsc() -> u64 {
     // SAFETY: seL4 leaves CR4.TSD clear, so `rdtsc` is allowed at ring 3.
     unsafe { _rdtsc() }
 }

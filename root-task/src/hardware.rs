@@ -22,6 +22,12 @@ pub const DEBUG_EXIT: PortRange = ports(DEBUG_EXIT_PORT, 2);
 /// Port that stops the PIT.
 pub const PIT: PortRange = ports(PIT_COMMAND, 1);
 
+/// Ports of the CMOS clock.
+pub const RTC: PortRange = PortRange {
+    first: cmos_rtc::INDEX_PORT,
+    last: cmos_rtc::DATA_PORT,
+};
+
 const fn ports(first: u16, count: u16) -> PortRange {
     PortRange {
         first,
@@ -84,14 +90,15 @@ const HPET_FIRST: u64 = HPET_PADDR as u64;
 const LAST_PIN: u64 = 23;
 
 #[used]
-static TABLE: Table<6> = Table {
+static TABLE: Table<7> = Table {
     magic: *b"capos-hardware-1",
-    count: 6,
+    count: 7,
     resources: [
         port_resource(CONSOLE, "COM1: console"),
         port_resource(LOG, "COM3: log of the root task"),
         port_resource(DEBUG_EXIT, "stopping the machine"),
         port_resource(PIT, "8254: stopped at boot"),
+        port_resource(RTC, "CMOS clock: read at boot, then free"),
         resource(
             MEMORY,
             HPET_FIRST,

@@ -3,13 +3,13 @@
 //! A machine whose clock does not answer, or shows nonsense, starts all the
 //! same: `WallClock` then says that its time is not to be trusted.
 
-use cap_broker::{Broker, DeviceError, PortRange};
+use cap_broker::{Broker, DeviceError};
 use cmos_rtc::{DATA_PORT, INDEX_PORT, Registers};
 use ring_server_core::ClockReading;
 use sel4::cap;
 
 use crate::clock::Clock;
-use crate::log;
+use crate::{hardware, log};
 
 /// The clock's registers behind their two ports.
 struct Ports(cap::IoPort);
@@ -30,14 +30,10 @@ impl Registers for Ports {
 /// # Errors
 /// [`DeviceError`] if its ports cannot be had.
 pub fn read(broker: &mut Broker, clock: &Clock) -> Result<Option<ClockReading>, DeviceError> {
-    let range = PortRange {
-        first: INDEX_PORT,
-        last: DATA_PORT,
-    };
-    let ports = broker.request_ports(range)?;
+    let ports = broker.request_ports(hardware::RTC)?;
     let read = cmos_rtc::read_time(&mut Ports(ports));
     let monotonic_ns = clock.now_ns();
-    broker.release_ports(range)?;
+    broker.release_ports(hardware::RTC)?;
     match read {
         Ok(utc_seconds) => {
             log!("the clock says {utc_seconds} s since 1970");

@@ -339,11 +339,18 @@ impl Run {
                 let (id, pages) = &mut self.model.spaces[space % spaces];
                 let rights = write.map(rights);
                 let range = start * PAGE_BYTES..(start + count) * PAGE_BYTES;
-                match broker.protect_pages(kernel, *id, range.start, range.end, rights) {
-                    Ok(()) => pages
-                        .range_mut(range)
-                        .for_each(|(_, page)| page.rights = rights),
-                    Err(error) => return Ok(Err(error)),
+                let outcome = broker.protect_pages(kernel, *id, range.start, range.end, rights);
+                let mut left = 0;
+                for (vaddr, page) in pages.range_mut(range) {
+                    let now = broker.page(*id, *vaddr).expect("recorded").rights;
+                    left += u32::from(now != rights);
+                    prop_assert!(now == rights || now == page.rights, "neither old nor new");
+                    page.rights = now;
+                }
+                // A step fails once: the other pages are changed all the same.
+                prop_assert!(left <= u32::from(outcome.is_err()), "{left} pages left");
+                if let Err(error) = outcome {
+                    return Ok(Err(error));
                 }
             }
             Step::Tables {

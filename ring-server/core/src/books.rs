@@ -37,12 +37,24 @@ pub struct Books {
     pub calls: usize,
     /// Receives that wait.
     pub receives: usize,
+    /// Records of threads that handles name.
+    pub thread_handles: usize,
     /// Capabilities in waiting calls.
     pub pins: u64,
     /// Blocks of params storage.
     pub blocks: usize,
     /// Records of processes that handles name.
     pub handles: usize,
+    /// Pipes.
+    pub pipes: usize,
+    /// Blocks of their buffers.
+    pub pipe_blocks: usize,
+    /// Notifications.
+    pub notifications: usize,
+    /// Calls that wait at them.
+    pub notification_waits: usize,
+    /// What live processes are charged for pipes and notifications they made.
+    pub made: u64,
     /// Open sessions.
     pub sessions: usize,
     /// Deadlines that are set.
@@ -60,9 +72,14 @@ impl<M: Machine> Server<M> {
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
             receives: self.endpoints.recvs.used(),
+            thread_handles: self.thread_records.used(),
             pins: self.endpoints.pins.totals().0,
             blocks: self.endpoints.blocks.used(),
             handles: self.handles.used(),
+            pipes: self.pipes.table.used(),
+            pipe_blocks: self.pipes.blocks.used(),
+            notifications: self.notifications.table.used(),
+            notification_waits: self.notifications.waits.used(),
             sessions: self.sessions.used(),
             deadlines: self.deadlines.len(),
             ..Books::default()
@@ -73,6 +90,7 @@ impl<M: Machine> Server<M> {
             books.caps += u64::from(process.caps.used());
             books.reserved += u64::from(process.caps.reserved());
             books.outstanding += u64::from(process.outstanding);
+            books.made += u64::from(process.made.pipe_kib + process.made.notifications);
             books.call_bytes += u64::from(process.call_bytes);
             books.parked += process.parks.iter().flatten().count();
         }

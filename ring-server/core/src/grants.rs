@@ -125,7 +125,7 @@ struct Minted {
 }
 
 impl<M: Machine> Server<M> {
-    /// Inserts all grants, or none.
+    /// Inserts all grants, or none. The sources of moves stay reserved.
     pub(crate) fn insert_grants(
         &mut self,
         grantee: Grantee<'_>,
@@ -139,10 +139,21 @@ impl<M: Machine> Server<M> {
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// Removes the sources of moves whose grantee exists now.
+    pub(crate) fn finish_moves(&mut self, grants: &[Grant<'_>]) {
         for grant in grants {
             self.finish_move(grant);
         }
-        Ok(())
+    }
+
+    /// Gives the sources of moves back whose grantee is gone again.
+    pub(crate) fn give_back_moves(&mut self, grants: &[Grant<'_>]) {
+        for (from, cap) in grants.iter().filter_map(move_source) {
+            self.give_back(from, cap);
+        }
     }
 
     fn insert_grant(
@@ -170,11 +181,7 @@ impl<M: Machine> Server<M> {
 
     /// Releases what was inserted and gives sources of moves back.
     fn undo_grants(&mut self, grants: &[Grant<'_>], caps: &mut CapTable) {
-        for grant in grants {
-            if let Some((from, cap)) = move_source(grant) {
-                self.give_back(from, cap);
-            }
-        }
+        self.give_back_moves(grants);
         self.release_table(caps);
     }
 

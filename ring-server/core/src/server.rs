@@ -310,6 +310,20 @@ impl<M: Machine> Server<M> {
         spec: ProcessSpec<'_, M::Ring>,
         capset: &mut [u8; CAPSET_PAGE_BYTES],
     ) -> Result<Pid, CreateError> {
+        let grants = spec.grants;
+        let pid = self.create_reserving(spec, capset)?;
+        self.finish_moves(grants);
+        Ok(pid)
+    }
+
+    /// As [`Server::create_process`], with the sources of moves still with
+    /// their holders, reserved: [`Server::finish_moves`] or
+    /// [`Server::give_back_moves`] must follow.
+    pub(crate) fn create_reserving(
+        &mut self,
+        spec: ProcessSpec<'_, M::Ring>,
+        capset: &mut [u8; CAPSET_PAGE_BYTES],
+    ) -> Result<Pid, CreateError> {
         let pid = self.free_pid()?;
         let session = spec.session.unwrap_or(Self::SYSTEM_SESSION);
         if self.sessions.get(session.0).is_none_or(|s| s.ended) {

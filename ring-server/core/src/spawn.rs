@@ -28,6 +28,7 @@ use capos_config::capos_capnp::process_handle::wait_results;
 use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
 use capos_config::capos_capnp::{self, CapGrantMode, cap_grant, cap_grant_source};
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, CapCqe, CapSqe};
+use capos_config::service_object::ServiceReceiverCookie;
 use capos_config::{
     KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, SHARED_PARK_SPACE_INTERFACE_ID,
 };
@@ -162,6 +163,8 @@ impl<M: Machine> Server<M> {
         let request = message
             .get_root::<spawn_params::Reader<'_>>()
             .map_err(malformed)?;
+        // A name for people; only its form can be wrong.
+        text(request.get_name())?;
         let program = text(request.get_binary_name())?;
         if program.is_empty() || program.len() > NAME_BYTES_MAX {
             return Err(Exception::invalid_argument("no such program").into());
@@ -174,6 +177,7 @@ impl<M: Machine> Server<M> {
             .iter()
             .map(|grant| self.grant(caller.thread.pid, grant))
             .collect::<Result<Vec<_>, Refusal>>()?;
+        check_names(&grants)?;
         self.spawn_granted(machine, caller, sqe, program, &grants)
     }
 
@@ -207,7 +211,7 @@ impl<M: Machine> Server<M> {
                         disclosure_scope: self.disclosure_scope_of(from, cap),
                     },
                     CapGrantMode::ServiceObject => {
-                        return Err(bad("service objects are not granted at spawn"));
+                        self.service_object(from, cap, interface_id, badge)?
                     }
                 };
                 Ok(Grant::held(name, from, cap, passing))
@@ -221,6 +225,32 @@ impl<M: Machine> Server<M> {
             .process(from)
             .and_then(|process| process.caps.lookup(cap, &self.objects).ok());
         hold.map_or(0, |hold| hold.disclosure_scope)
+    }
+
+    /// A facet that stands for one object of a service: its badge is a
+    /// receiver cookie, by which the service finds the object.
+    fn service_object(
+        &self,
+        from: Pid,
+        cap: CapId,
+        interface_id: u64,
+        badge: u64,
+    ) -> Result<Passing, Refusal> {
+        let process = self.process(from).ok_or(bad("no such capability"))?;
+        let hold = process.caps.lookup(cap, &self.objects);
+        let hold = hold.map_err(|_| bad("no such capability"))?;
+        let cookie = match badge {
+            PRESERVE_CLIENT_ENDPOINT_BADGE => hold.badge,
+            badge => badge,
+        };
+        if ServiceReceiverCookie::decode(cookie).is_none() {
+            return Err(bad("not a receiver cookie"));
+        }
+        Ok(Passing::Client {
+            interface_id: Some(interface_id),
+            badge: Some(cookie),
+            disclosure_scope: hold.disclosure_scope,
+        })
     }
 
     /// A raw grant repeats what the holder has; it relabels nothing.
@@ -271,7 +301,7 @@ impl<M: Machine> Server<M> {
             .limits(limits)
             .grants(grants)
             .session(session);
-        let child = match self.create_process(spec, &mut capset) {
+        let child = match self.create_reserving(spec, &mut capset) {
             Ok(child) => child,
             Err(error) => {
                 machine.discard();
@@ -279,17 +309,18 @@ impl<M: Machine> Server<M> {
             }
         };
         self.sponsor(child, caller.thread.pid);
-        if let Err(error) = machine.launch(child, &capset) {
-            self.destroy_process(machine, child);
-            return Err(prepare_refused(error).into());
-        }
-        match self.give_results(machine, caller, sqe, child) {
-            Ok(cqe) => Ok(cqe),
-            Err(refusal) => {
+        let launched = machine.launch(child, &capset);
+        let given = launched
+            .map_err(|error| prepare_refused(error).into())
+            .and_then(|()| self.give_results(machine, caller, sqe, child));
+        match given {
+            Ok(_) => self.finish_moves(grants),
+            Err(_) => {
                 self.destroy_process(machine, child);
-                Err(refusal)
+                self.give_back_moves(grants);
             }
         }
+        given
     }
 
     /// Gives the parent handle, manager and facets, and writes the result.
@@ -494,6 +525,17 @@ fn text<'a>(text: capnp::Result<capnp::text::Reader<'a>>) -> Result<&'a str, Ref
     text.map_err(malformed)?
         .to_str()
         .map_err(|_| bad("text is not UTF-8"))
+}
+
+/// Checks that a child can find each grant by its name.
+fn check_names(grants: &[Grant<'_>]) -> Result<(), Refusal> {
+    for (index, grant) in grants.iter().enumerate() {
+        let earlier = &grants[..index];
+        if grant.name.is_empty() || earlier.iter().any(|other| other.name == grant.name) {
+            return Err(bad("bad grant name"));
+        }
+    }
+    Ok(())
 }
 
 /// The sources a spawner can mint for a child; others are refused.

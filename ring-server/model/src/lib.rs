@@ -69,18 +69,45 @@ pub struct Model {
     pub thread_room: Option<u32>,
     /// Threads that ended while their process lived.
     pub ended: Vec<ThreadRef>,
+    /// Steps that succeed before one fails, if one is to fail: loading,
+    /// starting, reading and writing count.
+    pub steps_left: Option<u32>,
     /// Reads and writes of memory that is not there or not writable.
     pub faults: u64,
+}
+
+impl Model {
+    /// Whether this step is the one to fail.
+    fn fails_now(&mut self) -> bool {
+        match &mut self.steps_left {
+            Some(0) => {
+                self.steps_left = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => false,
+        }
+    }
 }
 
 impl Machine for Model {
     type Ring = ModelRing;
 
     fn prepare(&mut self, program: &str) -> Result<Embryo<ModelRing>, PrepareError> {
+        if self.fails_now() {
+            return Err(PrepareError::NoMemory);
+        }
         self.programs.prepare(program)
     }
 
     fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
+        if self.fails_now() {
+            self.programs.discard();
+            return Err(PrepareError::NoMemory);
+        }
         let memory = self.programs.launch(pid, capset)?;
         self.memory.insert(pid, memory);
         Ok(())
@@ -217,6 +244,9 @@ impl Machine for Model {
     }
 
     fn read(&mut self, pid: Pid, addr: u64, out: &mut [u8]) -> Result<(), AccessFault> {
+        if self.fails_now() {
+            return Err(AccessFault);
+        }
         let memory = self.memory.get(&pid).ok_or(AccessFault);
         let read = memory.and_then(|memory| memory.read(addr, out));
         self.faults += u64::from(read.is_err());
@@ -224,6 +254,9 @@ impl Machine for Model {
     }
 
     fn write(&mut self, pid: Pid, addr: u64, bytes: &[u8]) -> Result<(), AccessFault> {
+        if self.fails_now() {
+            return Err(AccessFault);
+        }
         let memory = self.memory.get_mut(&pid).ok_or(AccessFault);
         let written = memory.and_then(|memory| memory.write(addr, bytes));
         self.faults += u64::from(written.is_err());

@@ -10,8 +10,8 @@ use capos_config::capos_capnp::{
 use capos_config::ring::*;
 use capos_config::{KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
 use ring_server_core::{
-    EXIT_FAULT, EXIT_TERMINATED, Entry, Grant, HoldOrigin, Limits, PROCESS_SLOTS,
-    SPAWNED_PROCESSES_MAX, Tid, WAIT_FOREVER,
+    Books, BootSecret, Capacity, EXIT_FAULT, EXIT_TERMINATED, Entry, Grant, Hold, HoldOrigin,
+    Limits, PROCESS_SLOTS, SPAWNED_PROCESSES_MAX, Server, Tid, TransferMode, WAIT_FOREVER,
 };
 use ring_server_model::{Client, System, call, cap_records};
 
@@ -19,6 +19,11 @@ const SPAWN: u16 = 0;
 const WAIT: u16 = 0;
 const TERMINATE: u16 = 1;
 const RESULT: u64 = Client::DATA + 0x8000;
+
+/// Names to tell many grants apart.
+const NAMES: [&str; 16] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+];
 
 /// One requested grant.
 #[derive(Clone, Copy)]
@@ -325,13 +330,28 @@ fn refused_spawns_leave_nothing() {
             "prog",
             vec![held("n", Mode::ServiceObject, endpoint, 0)],
             InvalidArgument,
-            "service objects are not granted at spawn",
+            "not a receiver cookie",
         ),
         (
             "prog",
-            (0..15).map(|_| kernel("n", Wire::Endpoint)).collect(),
+            NAMES[..15]
+                .iter()
+                .map(|name| kernel(name, Wire::Endpoint))
+                .collect(),
             Overloaded,
             "too many result capabilities",
+        ),
+        (
+            "prog",
+            vec![kernel("", Wire::Timer)],
+            InvalidArgument,
+            "bad grant name",
+        ),
+        (
+            "prog",
+            vec![kernel("n", Wire::Timer), kernel("n", Wire::Console)],
+            InvalidArgument,
+            "bad grant name",
         ),
         (
             "prog",
@@ -594,6 +614,42 @@ fn a_delegated_facet_keeps_its_badge_at_spawn() {
     assert_eq!(badges.next(), Some(5));
 }
 
+/// What a spawn gives its parent is the parent's to label, once.
+#[test]
+fn the_facet_of_a_childs_own_endpoint_is_labelled_by_its_parent() {
+    let mut family = Family::new();
+    let server = family.spawn(&[kernel("endpoint", Wire::Endpoint)]);
+    let id = capos_config::ENDPOINT_INTERFACE_ID;
+    let given = server.facets[0].0;
+    let client = family.spawn(&[
+        kernel("spawner", Wire::ProcessSpawner),
+        Request {
+            badge: 6,
+            ..held("up", CapGrantMode::ClientEndpoint, given, 0xfeed)
+        },
+    ]);
+    let holds = family.system.server.holds(client.child.pid);
+    let labels: Vec<_> = holds
+        .map(|(_, hold)| (hold.interface_id, hold.badge))
+        .collect();
+    assert!(labels.contains(&(0xfeed, 6)), "{labels:?}");
+    let up = client.child.cap("up");
+    let mut lower = Family {
+        system: family.system,
+        parent: client.child,
+        next: 1,
+    };
+    for (badge, interface_id) in [(7, 0xfeed), (6, id)] {
+        let again = Request {
+            badge,
+            ..held("up", CapGrantMode::ClientEndpoint, up, interface_id)
+        };
+        let (kind, message) = lower.refusal("prog", &[again]);
+        assert_eq!(kind, ExceptionType::Failed);
+        assert_eq!(message, "a delegated facet cannot be relabelled");
+    }
+}
+
 #[test]
 fn every_endpoint_made_for_a_child_is_counted_before_anything_is_made() {
     for source in [Wire::Endpoint, Wire::ChatEndpoint] {
@@ -609,7 +665,8 @@ fn every_endpoint_made_for_a_child_is_counted_before_anything_is_made() {
             "nothing is written beyond the result buffer"
         );
         assert!(result < 0, "four do not fit: {result}");
-        let requests: Vec<_> = (0..15).map(|_| kernel("many", source)).collect();
+        let requests = NAMES[..15].iter().map(|name| kernel(name, source));
+        let requests: Vec<_> = requests.collect();
         let (kind, _) = family.refusal("prog", &requests);
         assert_eq!(kind, ExceptionType::Overloaded, "17 records are too many");
     }
@@ -690,4 +747,141 @@ fn nobody_escapes_the_account_it_was_started_on() {
     assert_eq!(message, TOO_MANY_OF_ONE, "orphans count");
     family.exit(&first.child, 0);
     family.spawn(&[]);
+}
+
+/// What must be as before: the books, and what the parent holds under which
+/// number.
+fn accounts(family: &Family) -> (Books, Vec<(u32, Hold)>) {
+    let server = &family.system.server;
+    let holds = server.holds(family.parent.pid);
+    let holds = holds.map(|(id, hold)| (id.raw(), *hold)).collect();
+    let books = Books {
+        // A refusal may have opened the window that limits diagnostics.
+        deadlines: 0,
+        ..server.books()
+    };
+    (books, holds)
+}
+
+#[test]
+fn whichever_step_fails_everything_before_it_is_undone() {
+    let mut family = Family::new();
+    let console = family.parent.cap("console");
+    let endpoint = family.parent.cap("endpoint");
+    let requests = [
+        kernel("served", Wire::Endpoint),
+        kernel("timer", Wire::Timer),
+        held(
+            "moved",
+            CapGrantMode::Move,
+            console,
+            capos_config::CONSOLE_INTERFACE_ID,
+        ),
+        held("facet", CapGrantMode::ClientEndpoint, endpoint, 0x55),
+    ];
+    let params = spawn_params("prog", &requests);
+    let before = accounts(&family);
+    let mut step = 0;
+    let cqe = loop {
+        let entry = family.entry(&params, 1024);
+        family.system.machine.steps_left = Some(step);
+        let cqe = family
+            .system
+            .run(&mut family.parent, &entry)
+            .expect("at once");
+        let spared = family.system.machine.steps_left.take().is_some();
+        if spared {
+            break cqe;
+        }
+        assert!(cqe.result < 0, "step {step} failed and was not noticed");
+        assert_eq!(cqe.cap_count, 0);
+        // What the failure interrupted may have started.
+        family.system.machine.programs.launched.clear();
+        assert_eq!(accounts(&family), before, "step {step}");
+        step += 1;
+    };
+    assert!(
+        step >= 5,
+        "reading, loading, starting, writing twice: {step}"
+    );
+    assert!(cqe.result > 0, "and without a failure it works");
+    let gone = family
+        .system
+        .result(&mut family.parent, &call(1, console, 0));
+    assert_eq!(gone, CAP_ERR_INVOKE_FAILED, "what moved is gone");
+    let child = family
+        .system
+        .machine
+        .programs
+        .launched
+        .pop()
+        .expect("it runs");
+    family.exit(&child, 0);
+}
+
+#[test]
+fn a_move_survives_a_parent_without_room_for_results() {
+    // The stores are small enough for each to run out at some point.
+    let mut refusals = 0;
+    for objects in 7..20 {
+        let mut family = Family::new();
+        let capacity = Capacity {
+            objects,
+            epochs: 2 * objects,
+            ..Capacity::DEFAULT
+        };
+        let secret = BootSecret::new([2; 32]);
+        family.system.server = Server::with_capacity(&capacity, Some(secret));
+        let grants = [
+            Grant::kernel("spawner", KernelCapSource::ProcessSpawner),
+            Grant::kernel("console", KernelCapSource::Console),
+            Grant::kernel("endpoint", KernelCapSource::Endpoint),
+        ];
+        let parent = family.system.try_spawn(&grants, Limits::CEILING, None);
+        let Ok(parent) = parent else { continue };
+        family.parent = parent;
+        let console = family.parent.cap("console");
+        let requests = [
+            held(
+                "moved",
+                CapGrantMode::Move,
+                console,
+                capos_config::CONSOLE_INTERFACE_ID,
+            ),
+            kernel("one", Wire::Endpoint),
+            kernel("two", Wire::Endpoint),
+        ];
+        let before = accounts(&family);
+        let cqe = family.request("prog", &requests);
+        if cqe.result < 0 {
+            assert_eq!(accounts(&family), before, "{objects} objects");
+            refusals += 1;
+        }
+    }
+    assert!(
+        refusals >= 3,
+        "objects ran out at several points: {refusals}"
+    );
+}
+
+#[test]
+fn a_service_object_is_a_facet_with_a_receiver_cookie() {
+    let mut family = Family::new();
+    let endpoint = family.parent.cap("endpoint");
+    let cookie = capos_config::service_object::service_receiver_cookie(7, 3);
+    let request = |badge| Request {
+        badge,
+        ..held("object", CapGrantMode::ServiceObject, endpoint, 0x1234)
+    };
+    let spawned = family.spawn(&[request(cookie)]);
+    let child = &spawned.child;
+    assert_eq!(child.interface("object"), 0x1234);
+    let (_, hold) = family.system.server.holds(child.pid).next().expect("one");
+    assert_eq!(hold.badge, cookie);
+    assert_eq!(hold.transfer_mode, TransferMode::Copy);
+    for forged in [0, 1, cookie ^ (1 << 60), 0x51c0 << 48, u64::MAX] {
+        let (kind, message) = family.refusal("prog", &[request(forged)]);
+        assert_eq!(kind, ExceptionType::InvalidArgument);
+        assert_eq!(message, "not a receiver cookie", "{forged:#x}");
+    }
 }

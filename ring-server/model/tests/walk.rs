@@ -17,6 +17,13 @@ use ring_server_core::{
 use ring_server_model::{Client, System, sqe};
 
 const CLIENTS: usize = 4;
+/// Numbers of capabilities as every client is granted them: thread control,
+/// thread spawner, and the first of what differs.
+const CONTROL: u32 = 4;
+const SPAWNER: u32 = 5;
+const FACETS: u32 = 6;
+/// `ThreadControl.exitThread`.
+const EXIT_THREAD: u16 = 2;
 const SEED: u64 = 0x5eed_0000_0000_0a1c;
 
 struct Random(u64);
@@ -64,6 +71,8 @@ struct Walk {
     completions: u64,
     delivered: u64,
     transferred: u64,
+    created: u64,
+    ended: u64,
 }
 
 impl Walk {
@@ -89,6 +98,8 @@ impl Walk {
             completions: 0,
             delivered: 0,
             transferred: 0,
+            created: 0,
+            ended: 0,
         };
         for _ in 0..CLIENTS {
             walk.spawn();
@@ -103,6 +114,8 @@ impl Walk {
             Grant::kernel("park", KernelCapSource::ParkSpace),
         ];
         grants.push(Grant::kernel("own", KernelCapSource::Endpoint));
+        grants.push(Grant::kernel("control", KernelCapSource::ThreadControl));
+        grants.push(Grant::kernel("spawner", KernelCapSource::ThreadSpawner));
         let live: Vec<_> = self
             .actors
             .iter()
@@ -130,13 +143,14 @@ impl Walk {
                 };
                 let grant = Grant::held("held", pid, CapId::from_raw(cap), passing);
                 let only = [grant];
-                if grants.len() < 12 && self.random.one_in(3) {
+                if grants.len() < 14 && self.random.one_in(3) {
                     grants.extend(only);
                 }
             }
         }
         let limits = Limits {
-            cap_slots: 16,
+            cap_slots: 18,
+            threads: 5,
             sleeps: 3,
             outstanding_calls: 12,
             endpoint_queue: 4,
@@ -157,7 +171,10 @@ impl Walk {
             client,
             caps: (0..count).collect(),
             owned: vec![3],
-            callable: (3..(sure as u32).min(count)).collect(),
+            callable: [3]
+                .into_iter()
+                .chain(FACETS..(sure as u32).min(count))
+                .collect(),
             calls: Vec::new(),
             open: HashMap::new(),
             blocked: Vec::new(),
@@ -175,10 +192,8 @@ impl Walk {
             2..=9 if self.actors.len() < CLIENTS => self.spawn(),
             10..=12 => self.corrupt(at),
             13..=15 => {
-                let pid = self.actors[at].client.pid;
-                if let Some(tid) = self.system.server.create_thread(pid) {
-                    self.actors[at].threads.push(tid);
-                }
+                let room = self.random.below(3) as u32;
+                self.system.machine.thread_room = (room > 0).then_some(room);
             }
             16..=80 => {
                 let ns = self.random.below(2_000);
@@ -188,7 +203,22 @@ impl Walk {
             _ => self.enter(at),
         }
         self.resume();
+        self.learn_threads();
         self.reap_completions();
+    }
+
+    /// What a client would be told: which threads there are.
+    fn learn_threads(&mut self) {
+        for actor in &mut self.actors {
+            let pid = actor.client.pid;
+            for (thread, started) in &self.system.machine.threads {
+                let news = thread.pid == pid && started.entry.is_some();
+                if news && !actor.threads.contains(&thread.tid) {
+                    actor.threads.push(thread.tid);
+                    self.created += 1;
+                }
+            }
+        }
     }
 
     fn kill(&mut self, at: usize) {
@@ -208,8 +238,11 @@ impl Walk {
         let actor = &mut self.actors[at];
         let real = actor.client.ring.load(word);
         actor.client.ring.store(word, value);
-        if !actor.blocked.contains(&Tid::MAIN) {
-            self.enter_as(at, Tid::MAIN, 0, 0);
+        if let Some(tid) = actor.threads.first().copied()
+            && !actor.blocked.contains(&tid)
+            && self.enter_as(at, tid, 0, 0)
+        {
+            return;
         }
         let actor = &mut self.actors[at];
         if word != RingWord::SqTail && actor.client.ring.load(word) == value {
@@ -256,7 +289,8 @@ impl Walk {
         let user_data = self.next_data;
         self.next_data += 1;
         let opcode = match self.random.below(100) {
-            0..=34 => CAP_OP_CALL,
+            0..=6 => return self.thread_entry(at, user_data),
+            7..=34 => CAP_OP_CALL,
             35..=59 => CAP_OP_RECV,
             60..=84 => CAP_OP_RETURN,
             85..=88 => CAP_OP_NOP,
@@ -318,6 +352,64 @@ impl Walk {
             entry.flags ^= 1 << self.random.below(8);
         }
         entry
+    }
+
+    /// A call to one of the three thread interfaces.
+    fn thread_entry(&mut self, at: usize, user_data: u64) -> CapSqe {
+        let threads = self.actors[at].threads.clone();
+        let words: Vec<u64> = match self.random.below(8) {
+            0..=2 => {
+                let (code, stack) = (Client::RODATA, Client::DATA + 64);
+                let entry = self.random.pick(&[code, code, code, u64::MAX]);
+                let stack = self.random.pick(&[stack, stack, stack, 0, stack + 8]);
+                vec![5, entry, stack, 3, 0, 0]
+            }
+            _ => vec![1, self.random.next() >> self.random.below(64)],
+        };
+        let pointers = 0;
+        let mut bytes = ((words.len() as u64) << 32).to_le_bytes().to_vec();
+        bytes.extend((words[0] << 32 | pointers << 48).to_le_bytes());
+        bytes.extend(words[1..].iter().flat_map(|word| word.to_le_bytes()));
+        let create = words[0] == 5;
+        let addr = Client::DATA + 0x7_8000 + self.random.below(64) * 64;
+        let pid = self.actors[at].client.pid;
+        if let Some(memory) = self.system.machine.memory.get_mut(&pid) {
+            // A range that cannot be written is the server's to refuse.
+            let _ = memory.write(addr, &bytes);
+        }
+        let base = CapSqe {
+            addr,
+            len: bytes.len() as u32,
+            result_addr: self.addr(),
+            result_len: self.random.pick(&[0, 32, 64, 192, 192, 192]),
+            ..sqe(CAP_OP_CALL, user_data)
+        };
+        if create {
+            return CapSqe {
+                cap_id: SPAWNER,
+                ..base
+            };
+        }
+        match self.random.below(24) {
+            0 => CapSqe {
+                cap_id: CONTROL,
+                method_id: EXIT_THREAD,
+                flags: CAP_SQE_THREAD_OWNED,
+                call_id: self.random.pick(&threads).raw(),
+                ..base
+            },
+            1..=4 => CapSqe {
+                cap_id: CONTROL,
+                method_id: self.random.below(2) as u16,
+                ..base
+            },
+            _ => CapSqe {
+                // Handles go to the lowest free slots.
+                cap_id: (self.random.below(3) as u32) << 24 | FACETS + self.random.below(8) as u32,
+                method_id: self.random.below(2) as u16,
+                ..base
+            },
+        }
     }
 
     fn call_entry(&mut self, at: usize, base: CapSqe) -> CapSqe {
@@ -412,15 +504,29 @@ impl Walk {
         self.enter_as(at, tid, min, timeout);
     }
 
-    fn enter_as(&mut self, at: usize, tid: Tid, min: u64, timeout: u64) {
+    /// Enters as a thread; true if that was the end of its process.
+    fn enter_as(&mut self, at: usize, tid: Tid, min: u64, timeout: u64) -> bool {
         let entry = self
             .system
             .enter_as(&self.actors[at].client, tid, min, timeout);
         let blocked = &mut self.actors[at].blocked;
         blocked.retain(|&waiting| waiting != tid);
-        if entry == Entry::Block {
-            blocked.push(tid);
+        match entry {
+            Entry::Block => blocked.push(tid),
+            Entry::Resume(_) => {}
+            Entry::Ended(code) => {
+                self.ended += 1;
+                self.learn_threads();
+                self.actors[at].threads.retain(|&live| live != tid);
+                let over = self.actors[at].threads.is_empty();
+                assert_eq!(code.is_some(), over, "the last takes the process along");
+                if over {
+                    self.actors.swap_remove(at);
+                }
+                return over;
+            }
         }
+        false
     }
 
     /// Only threads that are blocked are resumed, each once.
@@ -484,6 +590,9 @@ fn hostile_clients_break_no_invariant() {
     println!("{completions} completions, {delivered} calls delivered, {transferred} capabilities");
     assert!(delivered > steps / 1000, "the walk reaches deliveries");
     assert!(transferred > 0, "the walk reaches transfers");
+    let (created, ended) = (walk.created, walk.ended);
+    println!("{created} threads created, {ended} ended by themselves");
+    assert!(ended > 50 && created > 300, "the walk reaches threads");
     while let Some(actor) = walk.actors.pop() {
         walk.system.kill(actor.client);
         walk.resume();

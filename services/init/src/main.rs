@@ -132,7 +132,7 @@ fn run(runtime: &mut Runtime, herald: &mut Herald) -> Result<i64, Failure> {
     herald.say(
         &mut ring,
         format_args!(
-            "manifest accepted: {} programs, {} services",
+            "manifest accepted: programs {}, services {}",
             plan.binaries.len(),
             plan.services.len()
         ),

@@ -3,6 +3,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use capnp::Word;
+use capnp::message::ReaderOptions;
 use capos::{BootPackage, BootPackageClient, Capability, Client, RuntimeRingClient};
 use capos_config::{BOOT_MANIFEST_MAX_BYTES, ManifestBootstrapPlan};
 
@@ -16,8 +18,10 @@ pub(crate) fn read(
     ring: &mut RuntimeRingClient<'_>,
     package: Capability<BootPackage>,
 ) -> Result<ManifestBootstrapPlan, Failure> {
-    let bytes = read_bytes(ring, package)?;
-    let plan = ManifestBootstrapPlan::from_capnp_bytes(&bytes);
+    let words = read_words(ring, package)?;
+    let options = reader_options(words.len());
+    let bytes = Word::words_to_bytes(&words);
+    let plan = ManifestBootstrapPlan::from_capnp_bytes_with_options(bytes, options);
     let mut plan = plan.map_err(|error| Failure::Manifest(format!("{error}")))?;
     // The validator wants programs inside the manifest. Here they are beside
     // it, and a spawn says which one is not.
@@ -33,10 +37,20 @@ pub(crate) fn read(
     Ok(plan)
 }
 
-fn read_bytes(
+/// A manifest is visited a few times its size; a list of elements without
+/// content could name millions in a word.
+fn reader_options(words: usize) -> ReaderOptions {
+    const VISITS: usize = 4;
+    let mut options = capos_config::default_reader_options();
+    options.traversal_limit_in_words(Some(words.saturating_mul(VISITS)));
+    options
+}
+
+/// The manifest where Cap'n Proto wants it: at the start of a word.
+fn read_words(
     ring: &mut RuntimeRingClient<'_>,
     package: Capability<BootPackage>,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Vec<Word>, Failure> {
     let unreadable = |error| Failure::Manifest(format!("cannot be read: {error:?}"));
     let mut package = BootPackageClient::from_capability(package);
     let size = package
@@ -46,15 +60,19 @@ fn read_bytes(
     if size > BOOT_MANIFEST_MAX_BYTES {
         return Err(Failure::Manifest(format!("{size} bytes are too many")));
     }
-    let mut bytes = Vec::with_capacity(size);
-    while bytes.len() < size {
-        let offset = bytes.len() as u64;
-        let chunk = package.read_manifest_chunk_wait(ring, offset, CHUNK_BYTES, FOREVER);
-        let chunk = chunk.map_err(unreadable)?;
-        if chunk.is_empty() {
-            return Err(Failure::Manifest(format!("ends after {offset} bytes")));
+    let mut words = Word::allocate_zeroed_vec(size.div_ceil(size_of::<Word>()));
+    let mut rest = &mut Word::words_to_bytes_mut(&mut words)[..size];
+    while !rest.is_empty() {
+        let offset = (size - rest.len()) as u64;
+        let chunk = package
+            .read_manifest_chunk_wait(ring, offset, CHUNK_BYTES, FOREVER)
+            .map_err(unreadable)?;
+        if chunk.is_empty() || chunk.len() > rest.len() {
+            return Err(Failure::Manifest(format!("cannot be read at {offset}")));
         }
-        bytes.extend_from_slice(&chunk);
+        let (filled, unfilled) = rest.split_at_mut(chunk.len());
+        filled.copy_from_slice(&chunk);
+        rest = unfilled;
     }
-    Ok(bytes)
+    Ok(words)
 }

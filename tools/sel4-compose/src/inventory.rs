@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use capnp::Word;
 use capos_config::manifest::{CapSource, ManifestBootstrapPlan, RestartPolicy};
 use capos_config::{KernelCapSource, RESERVED_INIT_BINARY_NAME};
 use capos_loader::{AddressMap, Backing, LoadPlan, RegionKind};
@@ -163,7 +164,8 @@ impl Inventory {
                 .ok_or_else(|| InventoryError::NoEntry(name.into()))
         };
         let manifest = entry(MANIFEST_ENTRY)?;
-        let plan = ManifestBootstrapPlan::from_capnp_bytes(manifest);
+        let words = aligned(manifest);
+        let plan = ManifestBootstrapPlan::from_capnp_bytes(Word::words_to_bytes(&words));
         let plan = plan.map_err(InventoryError::Manifest)?;
         let programs = entries
             .iter()
@@ -216,6 +218,13 @@ impl Inventory {
         out += &format!("manifest sha256 {}\n", self.manifest_sha256);
         out
     }
+}
+
+/// Archive entries are 4-aligned, Cap'n Proto words are 8-aligned.
+fn aligned(bytes: &[u8]) -> Vec<Word> {
+    let mut words = Word::allocate_zeroed_vec(bytes.len().div_ceil(size_of::<Word>()));
+    Word::words_to_bytes_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    words
 }
 
 /// The name a process starts a program by.

@@ -1,6 +1,7 @@
 //! Command line of `sel4-compose`. The Makefile's verbs are thin wrappers
 //! around these commands.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -121,9 +122,13 @@ enum Verb {
         /// The file.
         elf: PathBuf,
     },
-    /// Print the tables of docs/system.md.
+    /// Write the tables of what a description can say.
     #[command(hide = true)]
-    Tables,
+    Tables {
+        /// The file.
+        #[arg(default_value = "docs/reference/system.md")]
+        output: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -206,11 +211,20 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
         Verb::Sites { elf } => sites(elf),
-        Verb::Tables => {
-            print!("{}", description::tables());
-            Ok(0)
-        }
+        Verb::Tables { output } => write_tables(output),
     }
+}
+
+fn write_tables(output: &Path) -> Result<u8, Failure> {
+    let written = std::fs::write(output, description::tables());
+    written.map_err(|error| Failure::File(output.into(), error.to_string()))?;
+    println!("wrote {}", output.display());
+    Ok(0)
+}
+
+/// Prints `text`; a reader that has seen enough ends nothing.
+fn show(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn read(system: &SystemOptions) -> Result<Description, DescriptionError> {
@@ -226,8 +240,7 @@ fn check(system: &SystemOptions) -> Result<u8, Failure> {
 fn build(options: &Options, system: &SystemOptions, output: &Path) -> Result<u8, Failure> {
     let composed = compose(options, &read(system)?)?;
     let status = keep(&composed, output)?;
-    let report = Inventory::of_image(&std::fs::read(&composed.machine.image).unwrap_or_default());
-    print!("{}", report?.summary());
+    show(&inventory(&composed)?.summary());
     Ok(status)
 }
 
@@ -277,15 +290,21 @@ fn inspect(options: &Options, system: &SystemOptions, json: bool) -> Result<u8, 
     let inventory = if bytes.starts_with(b"\x7fELF") {
         Inventory::of_image(&bytes)?
     } else {
-        let composed = compose(options, &read(system)?)?;
-        let image = std::fs::read(&composed.machine.image);
-        Inventory::of_image(&image.map_err(|error| refuse(error.to_string()))?)?
+        inventory(&compose(options, &read(system)?)?)?
     };
     match json {
-        true => println!("{}", inventory.to_json()),
-        false => print!("{inventory}"),
+        true => show(&(inventory.to_json() + "\n")),
+        false => show(&inventory.to_string()),
     }
     Ok(0)
+}
+
+/// What a packed system holds.
+fn inventory(system: &System) -> Result<Inventory, Failure> {
+    let path = &system.machine.image;
+    let image = std::fs::read(path);
+    let image = image.map_err(|error| Failure::File(path.clone(), error.to_string()))?;
+    Ok(Inventory::of_image(&image)?)
 }
 
 fn lint(options: &Options) -> Result<u8, Failure> {

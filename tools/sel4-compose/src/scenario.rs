@@ -70,15 +70,15 @@ pub struct Scenario {
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
+    /// What the machine's clock shows at power-on, as QEMU takes it
+    /// (`2031-05-06T19:08:09`); the host's time otherwise.
+    pub clock: Option<String>,
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
-    /// What the machine's clock shows at power-on, as QEMU takes it
-    /// (`2031-05-06T19:08:09`); the host's time otherwise.
-    pub clock: Option<String>,
     /// Seconds before the machine is stopped.
     #[serde(default = "default_timeout")]
     pub timeout: u64,
@@ -94,7 +94,8 @@ pub struct Scenario {
     /// Texts the root task's log must show, in this order.
     #[serde(default)]
     pub log: Vec<String>,
-    /// `exit N`, `killed WORD` or `timeout`.
+    /// `exit N`, `killed WORD` (`killed boot` if it does not start) or
+    /// `timeout`.
     #[serde(deserialize_with = "deserialize_verdict")]
     pub verdict: End,
     /// Repeat lines that begin so below the result: of the console, or of the
@@ -121,6 +122,7 @@ fn deserialize_verdict<'de, D: serde::Deserializer<'de>>(from: D) -> Result<End,
     let verdict = match text.split_once(' ') {
         None if text == "timeout" => Some(End::TimedOut),
         Some(("exit", code)) => code.parse().ok().map(End::Exit),
+        Some(("killed", "boot")) => Some(End::BootFailed),
         Some(("killed", word)) => Some(End::Killed(word.into())),
         _ => None,
     };

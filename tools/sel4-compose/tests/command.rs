@@ -423,6 +423,147 @@ fn a_program_with_the_reserved_name_is_packed_under_another() {
     assert!(image::find_entry(&packed, "bins/init-program").is_some());
 }
 
+// ---- Described systems ----
+
+const SYSTEM: &str = r#"
+[system]
+name = "sample system"
+
+[init]
+binary = "sample"
+caps = ["console", "timer"]
+
+[programs]
+sample = "sample.elf"
+
+[[services]]
+name = "first"
+binary = "sample"
+caps = { console = "console", calls = "endpoint" }
+exports = ["calls"]
+
+[[services]]
+name = "second"
+binary = "sample"
+caps = { up = { service = "first", export = "calls", badge = 7 } }
+"#;
+
+impl Stage {
+    /// Runs `verb` on a description that says `system`.
+    fn describe(&self, verb: &str, system: &str, arguments: &[&str]) -> Output {
+        let file = self.write("system.toml", system);
+        let mut command = self.command(verb, &file);
+        command.args(arguments).output().unwrap()
+    }
+}
+
+#[test]
+fn a_described_system_is_checked_without_building() {
+    let stage = Stage::new(CONFIG);
+    let checked = stage.describe("check", SYSTEM, &[]);
+    let shown = text(&checked.stdout);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    assert!(
+        shown.contains("ok: sample starts first; programs 1, services 2, capabilities 5"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_wrong_key_fails_the_check_with_its_place() {
+    let stage = Stage::new(CONFIG);
+    let checked = stage.describe("check", &SYSTEM.replace("exports", "exprots"), &[]);
+    let shown = text(&checked.stderr);
+    assert!(!checked.status.success());
+    assert!(
+        shown.contains("system.toml:16:1: a service has no key `exprots`"),
+        "{shown}"
+    );
+    assert!(shown.contains("advice: did you mean `exports`?"), "{shown}");
+}
+
+#[test]
+fn a_described_system_runs_under_its_name() {
+    let stage = Stage::new(CONFIG);
+    stage.machine(GREETS);
+    let run = stage.describe("run", SYSTEM, &[]);
+    assert_eq!(
+        text(&run.stdout),
+        "hi\nsample system: exit 0\n",
+        "{}",
+        text(&run.stderr)
+    );
+}
+
+#[test]
+fn building_twice_gives_the_same_image_with_a_digest_of_everything() {
+    let stage = Stage::new(CONFIG);
+    let build = |name: &str| {
+        let output = stage.path(name);
+        let output = output.to_str().unwrap();
+        let built = stage.describe("build", SYSTEM, &["--output", output]);
+        assert!(built.status.success(), "{}", text(&built.stderr));
+        assert!(
+            text(&built.stdout).contains("3 processes, "),
+            "{}",
+            text(&built.stdout)
+        );
+        fs::read(stage.path(name).join("image.elf")).unwrap()
+    };
+    let (first, second) = (build("one"), build("two"));
+    assert!(first == second);
+    let entries = image::entries(&first).unwrap();
+    let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [image::HASHES_ENTRY, image::MANIFEST_ENTRY, "bins/sample"]
+    );
+    let rest: Vec<(String, &[u8])> = entries[1..].to_vec();
+    assert_eq!(text(entries[0].1), image::hashes(&rest));
+}
+
+#[test]
+fn an_inspected_image_tells_who_holds_what() {
+    let stage = Stage::new(CONFIG);
+    let output = stage.path("built");
+    let built = stage.describe("build", SYSTEM, &["--output", output.to_str().unwrap()]);
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    let shown = stage.command("inspect", &output).output().unwrap();
+    let shown = text(&shown.stdout);
+    for line in [
+        "process init: program sample, restart never",
+        "calls                Endpoint           kernel:endpoint -> second",
+        "up                   Endpoint           service:first.calls badge 0x7",
+        "I/O ports        0x3f8-0x3ff  a port",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    let json = stage
+        .command("inspect", &output)
+        .arg("--json")
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["processes"][2]["capabilities"][0]["badge"], 7);
+    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3f8);
+    let promised = json["processes"][0]["memory"]["promised_pages"]
+        .as_u64()
+        .unwrap();
+    assert!(promised > 16, "{promised}");
+}
+
+#[test]
+fn what_is_no_image_cannot_be_inspected() {
+    let stage = Stage::new(CONFIG);
+    let refused = stage
+        .command("inspect", &stage.path("sample.elf"))
+        .output()
+        .unwrap();
+    let shown = text(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(shown.contains("this is no packed image"), "{shown}");
+}
+
 // ---- Bad input ----
 
 fn refusal(config: &str, app: &str, caps: &str) -> String {

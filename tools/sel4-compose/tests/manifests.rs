@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sel4_compose::description::{Description, DescriptionError, located, sources};
+use sel4_compose::description::{self, Description, DescriptionError, located, sources};
 
 /// Fixtures there are to be at least.
 const FIXTURES_MIN: usize = 40;
@@ -152,4 +152,31 @@ fn a_manifest_and_a_system_that_say_the_same_are_the_same() {
     let json = Description::parse(Path::new("a.json"), &json).unwrap();
     assert_eq!(toml.plan, json.plan);
     assert_eq!(toml.plan.services[1].caps[0].badge, 7);
+}
+
+#[test]
+fn the_reference_is_not_stale() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/system.md");
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == description::tables(),
+        "docs/reference/system.md is stale: run `make reference`"
+    );
+}
+
+/// The examples of the guide are descriptions that are accepted.
+#[test]
+fn the_examples_of_the_guide_are_accepted() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/system.md");
+    let guide = fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> = guide
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(!examples.is_empty());
+    for example in examples {
+        let accepted = Description::parse(Path::new("docs/system.toml"), example);
+        accepted.unwrap_or_else(|refusal| panic!("{refusal}"));
+    }
 }

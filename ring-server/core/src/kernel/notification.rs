@@ -45,7 +45,7 @@ const WORD_RESULT_BYTES: usize = 3 * size_of::<Word>();
 
 /// A call that waits, and the next in line.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
+pub(crate) struct Wait {
     call: Waiting,
     next: u32,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Notification {
 #[derive(Clone, Debug)]
 pub(crate) struct Notifications {
     pub(crate) table: Pool<Notification>,
-    waits: Pool<Wait>,
+    pub(crate) waits: Pool<Wait>,
 }
 
 impl Notifications {
@@ -413,7 +413,8 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Passes what a process that is gone made on to its parent.
+    /// Charges whoever answers for a process that is gone with the
+    /// notifications it made and others still hold.
     pub(crate) fn inherit_notifications(&mut self, from: Pid, heir: Pid) {
         let mut inherited = 0;
         for notification in self.notifications.table.values_mut() {

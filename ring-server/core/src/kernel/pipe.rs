@@ -151,7 +151,7 @@ impl Pipe {
 #[derive(Clone, Debug)]
 pub(crate) struct Pipes {
     pub(crate) table: Pool<Pipe>,
-    blocks: Blocks,
+    pub(crate) blocks: Blocks,
 }
 
 impl Pipes {
@@ -597,8 +597,9 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Passes what a process that is gone made on to its parent, if that
-    /// lives: pipes that others still hold go on being paid for.
+    /// Charges whoever answers for a process that is gone with the pipes it
+    /// made and others still hold. What nobody answers for is limited by its
+    /// store alone.
     pub(crate) fn inherit_pipes(&mut self, from: Pid, heir: Pid) {
         let mut inherited = 0;
         for pipe in self.pipes.table.values_mut() {

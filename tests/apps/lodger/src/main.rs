@@ -1,7 +1,10 @@
 //! Takes a bit of everything, in an order that its seed decides, and lets go of
 //! little of it: heap pages, calls and receives that wait, capabilities in
-//! calls, timers. It ends by exiting, by a fault, or not at all: then its
-//! parent ends it wherever it is.
+//! calls, timers, pipes, threads. It ends by exiting, by a fault, or not at
+//! all: then its parent ends it wherever it is.
+//!
+//! Its threads use the one ring as they please, without a lock. Whatever that
+//! does to this program is its own business; the system must not notice.
 #![no_std]
 #![no_main]
 
@@ -11,18 +14,27 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::hint::black_box;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use capos::CapSqe;
+use capos::capos_capnp::{pipe, process_spawner};
 use capos::prelude::*;
 use capos::syscall::cap_enter;
 use raw_ring::chance::Chance;
-use raw_ring::proof::Failure;
+use raw_ring::proof::{Failure, no_params};
+use raw_ring::threads::{self, Request, owned};
 use raw_ring::timer::sleep_params;
-use raw_ring::{Loopback, Mailbox, Message, Process, Sqe, call, copied, nop, receive, release};
+use raw_ring::{
+    Loopback, Mailbox, Message, Process, RawRing, Record, Sqe, call, copied, nop, receive, release,
+};
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
 const LEFT: i64 = 7;
+const GAVE_UP: i64 = 8;
 const SLEEP: u16 = 1;
+const CREATE_PIPE: u16 = 1;
+const PIPE_READ: u16 = 0;
+const PIPE_WRITE: u16 = 1;
 const PAGE_BYTES: usize = 4096;
 const ROOM_BYTES: usize = 512;
 /// Steps before it is done at the latest.
@@ -45,6 +57,52 @@ struct Lodger<'a> {
     luggage: Luggage,
     own: Loopback,
     timer: u32,
+    spawner: u32,
+    threads: u32,
+    /// Params of methods that take none.
+    none: Vec<u8>,
+}
+
+/// What threads are granted, for them to find.
+static CONTROL: AtomicU32 = AtomicU32::new(0);
+/// As [`CONTROL`].
+static PARK: AtomicU32 = AtomicU32::new(0);
+/// A word that threads park on; nobody wakes them.
+static WORD: AtomicU32 = AtomicU32::new(0);
+
+/// A thread: parks, exits, spins, waits or faults, as its argument says.
+extern "C" fn idle(arg: u64, tid: u32, _pid: u64, ring: u64, _capset: u64) -> ! {
+    // SAFETY: the ring page of this process; others use it at the same time,
+    // and no memory but the page itself depends on what comes of that.
+    let mut ring = unsafe { RawRing::new(ring as *mut u8) };
+    match arg % 8 {
+        0..=3 => {
+            let timeout_ns = if arg % 2 == 0 {
+                FOREVER
+            } else {
+                arg % 1_000_000
+            };
+            let cap = PARK.load(Ordering::Relaxed);
+            ring.submit(&[threads::park(cap, tid, &WORD, 0, timeout_ns)]);
+            let _ = cap_enter(1, FOREVER);
+        }
+        4 | 5 => {
+            let control = CONTROL.load(Ordering::Relaxed);
+            ring.submit(&[owned(call(control, threads::method::EXIT_THREAD), tid)]);
+            let _ = cap_enter(1, FOREVER);
+        }
+        6 => {
+            let _ = cap_enter(32, FOREVER);
+        }
+        // SAFETY: the address is not mapped, so the read only faults.
+        _ if arg.is_multiple_of(5) => unsafe {
+            black_box(core::ptr::dangling::<u64>().wrapping_byte_sub(8)).read_volatile();
+        },
+        _ => {}
+    }
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 impl Lodger<'_> {
@@ -118,6 +176,62 @@ impl Lodger<'_> {
         self.submit(entry)
     }
 
+    /// A pipe, perhaps with something in it, perhaps with a read that waits for
+    /// more.
+    fn pipe(&mut self) -> Result<(), Failure> {
+        let bytes = self.chance.below(8192) as u32;
+        let mut answer = Mailbox::new(ROOM_BYTES);
+        let params = pipe_params(bytes);
+        let create = call(self.spawner, CREATE_PIPE)
+            .params(&params)
+            .result(answer.bytes_mut());
+        let made = self.process.ring.perform(create)?;
+        let Ok([read, write]) = <[Record; 2]>::try_from(answer.records(&made).unwrap_or_default())
+        else {
+            return Ok(());
+        };
+        self.luggage.caps.extend([read.cap_id, write.cap_id]);
+        if self.chance.one_in(2) {
+            let params = write_params(&vec![7; self.chance.below(4096) as usize]);
+            let entry = call(write.cap_id, PIPE_WRITE)
+                .params(&params)
+                .result(self.room().bytes_mut());
+            self.luggage.params.push(params);
+            self.submit(entry)?;
+        }
+        if self.chance.one_in(2) {
+            let params = read_params(64);
+            let entry = call(read.cap_id, PIPE_READ)
+                .params(&params)
+                .result(self.room().bytes_mut());
+            self.luggage.params.push(params);
+            self.submit(entry)?;
+        }
+        Ok(())
+    }
+
+    /// A thread, of which a handle is kept.
+    fn thread(&mut self) -> Result<(), Failure> {
+        let params = Request::new(idle, self.chance.number()).params();
+        let mut answer = Mailbox::new(ROOM_BYTES);
+        let create = call(self.threads, threads::method::CREATE)
+            .params(&params)
+            .result(answer.bytes_mut());
+        let made = self.process.ring.perform(create)?;
+        let records = answer.records(&made).unwrap_or_default();
+        let handles = records.iter().map(|record| record.cap_id);
+        self.luggage.caps.extend(handles.clone());
+        for handle in handles {
+            if self.chance.one_in(4) {
+                let join = call(handle, threads::method::JOIN)
+                    .params(&self.none)
+                    .result(self.room().bytes_mut());
+                self.submit(join)?;
+            }
+        }
+        Ok(())
+    }
+
     fn nap(&mut self) -> Result<(), Failure> {
         let entered = cap_enter(1, self.chance.below(300_000));
         self.process.ring.drain();
@@ -125,17 +239,43 @@ impl Lodger<'_> {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
-        match self.chance.below(8) {
+        match self.chance.below(11) {
             0 | 1 => self.touch_heap(),
             2 => self.call()?,
             3 => self.receive()?,
             4 => self.pass()?,
             5 => self.let_go()?,
             6 => self.sleep()?,
+            7 => self.pipe()?,
+            8 | 9 => self.thread()?,
             _ => self.nap()?,
         }
         Ok(())
     }
+}
+
+fn pipe_params(bytes: u32) -> Vec<u8> {
+    let mut message = capnp::message::Builder::new_default();
+    message
+        .init_root::<process_spawner::create_pipe_params::Builder<'_>>()
+        .set_buffer_bytes(bytes);
+    capnp::serialize::write_message_to_words(&message)
+}
+
+fn write_params(data: &[u8]) -> Vec<u8> {
+    let mut message = capnp::message::Builder::new_default();
+    message
+        .init_root::<pipe::write_params::Builder<'_>>()
+        .set_data(data);
+    capnp::serialize::write_message_to_words(&message)
+}
+
+fn read_params(max: u32) -> Vec<u8> {
+    let mut message = capnp::message::Builder::new_default();
+    message
+        .init_root::<pipe::read_params::Builder<'_>>()
+        .set_max_len(max);
+    capnp::serialize::write_message_to_words(&message)
 }
 
 /// How it ends, unless its parent was faster.
@@ -157,9 +297,14 @@ fn end(chance: &mut Chance) -> i64 {
 }
 
 fn live(process: &mut Process, chance: Chance) -> Result<Chance, Failure> {
+    CONTROL.store(process.cap(threads::CONTROL)?, Ordering::Relaxed);
+    PARK.store(process.cap(threads::PARK)?, Ordering::Relaxed);
     let mut lodger = Lodger {
         own: Loopback::new(process, "endpoint")?,
         timer: process.cap("timer")?,
+        spawner: process.cap("spawner")?,
+        threads: process.cap(threads::SPAWNER)?,
+        none: no_params(),
         process,
         chance,
         luggage: Luggage::default(),
@@ -181,7 +326,7 @@ fn main(runtime: Runtime) -> i64 {
     };
     match live(&mut process, Chance::new(seed)) {
         Ok(mut chance) => end(&mut chance),
-        Err(_) => 2,
+        Err(_) => GAVE_UP,
     }
 }
 

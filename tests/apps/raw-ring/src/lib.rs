@@ -24,6 +24,7 @@ pub mod latency;
 pub mod loopback;
 pub mod memory;
 mod message;
+pub mod objects;
 pub mod proof;
 pub mod sharer;
 pub mod threads;

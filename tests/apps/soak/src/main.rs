@@ -26,6 +26,8 @@ const DEFAULT_SEED: u64 = 1;
 /// Longest life of a lodger, in nanoseconds.
 const LIFE_NS: u64 = 6_000_000;
 const LEFT: i64 = 7;
+/// Its own threads were in its way.
+const GAVE_UP: i64 = 8;
 const TERMINATED: i64 = 137;
 const FAULTED: i64 = 139;
 
@@ -40,7 +42,7 @@ struct Tally {
 impl Tally {
     fn count(&mut self, code: i64) -> Proof {
         let kind = match code {
-            LEFT => &mut self.left,
+            LEFT | GAVE_UP => &mut self.left,
             TERMINATED => &mut self.terminated,
             FAULTED => &mut self.faulted,
             other => return equal("a lodger's exit code", other, TERMINATED),
@@ -83,6 +85,10 @@ fn cycle(runtime: &mut Runtime, chance: &mut Chance) -> Result<i64, Failure> {
     let grants = [
         family::fresh("endpoint", KernelCapSource::Endpoint),
         family::fresh("timer", KernelCapSource::Timer),
+        family::fresh("spawner", KernelCapSource::ProcessSpawner),
+        family::fresh("threads", KernelCapSource::ThreadSpawner),
+        family::fresh("control", KernelCapSource::ThreadControl),
+        family::fresh("park", KernelCapSource::ParkSpace),
         family::fresh(&seed, KernelCapSource::Timer),
     ];
     let child = family::spawn(runtime, LODGER, &grants)?;

@@ -14,7 +14,7 @@ use crate::resources::{Resources, absolute};
 use crate::thread::{CODE, Code, DATA, READ_ONLY, TRAP_LENGTH, Thread, UNMAPPED};
 
 /// A worker's priority: below the initial thread's.
-const PRIORITY: u8 = 200;
+pub const PRIORITY: u8 = 200;
 /// The initial thread's own priority.
 const TOP_PRIORITY: u8 = u8::MAX;
 
@@ -177,7 +177,8 @@ pub fn measure(
     })
 }
 
-fn timestamp() -> u64 {
+/// The time-stamp counter.
+pub fn timestamp() -> u64 {
     // SAFETY: the instruction reads a counter; the kernel leaves it enabled.
     unsafe { core::arch::x86_64::_rdtsc() }
 }

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod costs;
 mod faults;
 mod interrupts;
 mod objects;
@@ -64,6 +65,8 @@ fn main(bootinfo: &BootInfoPtr) -> ! {
         });
         report.check("fault-round-trip", measured);
     }
+    let outcome = costs::measure_all(&mut resources, &mut report);
+    report.check("costs", outcome);
     report.finish()
 }
 

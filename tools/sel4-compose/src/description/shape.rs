@@ -1,5 +1,5 @@
 //! The grammar: which keys there are, what they hold, and how a file that
-//! breaks it is refused. `docs/system.md` prints its tables from here.
+//! breaks it is refused. `docs/reference/system.md` is printed from here.
 
 use super::located::{Complaint, Span, choose, listed, nearest};
 use super::sources;
@@ -847,7 +847,7 @@ fn bad_bytes(node: &Node, name: &str, text: &str) -> Option<Complaint> {
     })
 }
 
-/// The tables of `docs/system.md`, one for each shape, in the given order.
+/// Tables for people, one for each shape, in the given order.
 pub fn document(shapes: &[(&str, &Shape)]) -> String {
     let mut out = String::new();
     for (title, shape) in shapes {
