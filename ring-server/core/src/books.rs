@@ -6,6 +6,7 @@
 //! the same place, prove that something was.
 
 use crate::machine::Machine;
+use crate::memory::MemoryUse;
 use crate::server::Server;
 
 /// One reading.
@@ -59,6 +60,8 @@ pub struct Books {
     pub sessions: usize,
     /// Deadlines that are set.
     pub deadlines: usize,
+    /// Memory that is promised.
+    pub memory: MemoryUse,
 }
 
 impl<M: Machine> Server<M> {
@@ -66,6 +69,7 @@ impl<M: Machine> Server<M> {
     pub fn books(&self) -> Books {
         let (objects, epochs) = self.objects.total_references();
         let mut books = Books {
+            memory: self.memory_use(),
             objects: self.objects.counts().0,
             epochs: self.objects.counts().1,
             references: objects + epochs,
