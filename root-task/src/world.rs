@@ -11,8 +11,8 @@ use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::layout::{PAGE_BYTES, page_floor};
 use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
-    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
-    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
+    PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
 use sel4::cap;
 
@@ -23,6 +23,7 @@ use crate::entropy;
 use crate::log;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
+use crate::priority;
 use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
@@ -40,6 +41,8 @@ pub struct World {
     programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
+    /// How many cores threads are spread over.
+    cores: u64,
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
@@ -76,6 +79,7 @@ impl World {
             package,
             programs: Programs::new(),
             endpoint,
+            cores: 1,
             first: None,
             prepared: None,
             reading: None,
@@ -84,6 +88,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// Spreads the threads of programs over so many cores.
+    pub fn set_cores(&mut self, cores: u64) {
+        self.cores = cores;
     }
 
     /// Names the process whose end stops the machine.
@@ -162,10 +171,17 @@ impl World {
         }
     }
 
-    fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
+    fn build(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
         let program = client::Program {
             pid,
+            priority: priority::of(class),
+            cores: self.cores,
             name: &prepared.program.name,
             file: prepared.program.file,
             plan: &prepared.program.plan,
@@ -402,8 +418,13 @@ impl Machine for World {
         message::preserve(|| self.load(program))
     }
 
-    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
-        match message::preserve(|| self.build(pid, capset)) {
+    fn launch(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<(), PrepareError> {
+        match message::preserve(|| self.build(pid, class, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
                 self.clients[pid.slot()] = Some(Box::new(client));

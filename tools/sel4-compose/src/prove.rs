@@ -11,6 +11,7 @@ use crate::description::Description;
 use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
+use crate::mutants;
 use crate::qemu::{Outcome, Output};
 use crate::report;
 use crate::scenario::Scenario;
@@ -165,6 +166,7 @@ impl<'a> Prover<'a> {
             qemu: self.qemu.clone(),
             icount: scenario.icount,
             quiet: true,
+            files: mutants_of(scenario),
             damage: scenario.damage.clone(),
         };
         if let Some(file) = &scenario.system {
@@ -205,6 +207,17 @@ fn plan_of(root: &Path, scenario: &Scenario, options: Options) -> Result<Plan, S
         debug: scenario.debug,
         options,
     })
+}
+
+/// The wrong programs a scenario asks for.
+fn mutants_of(scenario: &Scenario) -> Vec<(String, Vec<u8>)> {
+    if !scenario.mutants {
+        return Vec::new();
+    }
+    let files = mutants::elf().into_iter().enumerate();
+    files
+        .map(|(index, file)| (format!("mutant-{index:03}"), file))
+        .collect()
 }
 
 fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {

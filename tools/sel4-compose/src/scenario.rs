@@ -56,6 +56,10 @@ pub struct Scenario {
     pub system: Option<String>,
     /// Archive entry to damage after its digest was taken.
     pub damage: Option<String>,
+    /// Pack programs that are wrong in one place each, as `mutant-000` and so
+    /// on; the first is good. See [`mutants`](crate::mutants).
+    #[serde(default)]
+    pub mutants: bool,
     /// Program of that package; the one with its name unless given.
     pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
