@@ -1,7 +1,7 @@
 //! Takes a bit of everything, in an order that its seed decides, and lets go of
 //! little of it: heap pages, calls and receives that wait, capabilities in
-//! calls, timers, pipes, threads, mapped memory and memory objects. It ends by exiting, by a fault, or not at
-//! all: then its parent ends it wherever it is.
+//! calls, timers, pipes, threads, mapped memory and memory objects. It ends by
+//! exiting, by a fault, or not at all: then its parent ends it wherever it is.
 //!
 //! Its threads use the one ring as they please, without a lock. Whatever that
 //! does to this program is its own business; the system must not notice.
@@ -22,7 +22,7 @@ use capos::prelude::*;
 use capos::syscall::cap_enter;
 use capos_config::{VM_PROT_READ, VM_PROT_WRITE};
 use raw_ring::chance::Chance;
-use raw_ring::memory;
+use raw_ring::memory_entries as memory;
 use raw_ring::proof::{Failure, no_params};
 use raw_ring::threads::{self, Request, owned};
 use raw_ring::timer::sleep_params;
