@@ -36,6 +36,10 @@ pub struct Books {
     pub endpoints: usize,
     /// Calls to them, waiting and in flight.
     pub calls: usize,
+    /// Memory that is promised to processes and objects.
+    pub memory: MemoryUse,
+    /// Records of memory objects.
+    pub memory_objects: usize,
     /// Receives that wait.
     pub receives: usize,
     /// Records of threads that handles name.
@@ -75,6 +79,8 @@ impl<M: Machine> Server<M> {
             references: objects + epochs,
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
+            memory: self.memory_use(),
+            memory_objects: self.memory.objects.used(),
             receives: self.endpoints.recvs.used(),
             thread_handles: self.thread_records.used(),
             pins: self.endpoints.pins.totals().0,
