@@ -158,7 +158,7 @@ fn extend_heap(broker: &mut Broker) -> Result<(), BootError> {
     const RUN_BITS: u8 = 8;
     const RUN_BYTES: usize = (PAGE_BYTES as usize) << RUN_BITS;
     /// What the server takes before there are processes.
-    const SERVER_BYTES: usize = 6 * 1024 * 1024;
+    const SERVER_BYTES: usize = 10 * 1024 * 1024;
     /// Records of page tables that processes have beyond the usual.
     const TABLE_BYTES: usize = memory::EXTRA_TABLES as usize * memory::TABLE_RECORD_BYTES;
     let bytes = PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES + TABLE_BYTES;

@@ -137,9 +137,8 @@ impl World {
         let trimmed = self.broker.trim();
         self.broker.check();
         let now = self.broker.usage();
-        if trimmed.is_ok() && held(&now) == held(&idle) {
-            let tables = now.window_tables - idle.window_tables;
-            log!("all memory is back, {tables} window tables stay");
+        if trimmed.is_ok() && now == idle {
+            log!("all memory is back");
         } else {
             log!("lost since boot ({trimmed:?}): {idle:?} became {now:?}");
         }
@@ -274,18 +273,6 @@ impl World {
                 AccessFault
             },
         )
-    }
-}
-
-/// What processes can hold of `usage`: everything but the tables behind the
-/// root task's window, which are made when first needed and then stay.
-fn held(usage: &Usage) -> Usage {
-    Usage {
-        free_bytes: usage.free_bytes + u64::from(usage.window_tables) * PAGE_BYTES,
-        window_tables: 0,
-        // Tables that stay keep the blocks they were split from in pieces.
-        used_slots: 0,
-        ..*usage
     }
 }
 

@@ -94,7 +94,8 @@ fn elf(code: &[u8], tls: bool) -> Vec<u8> {
 fn manifest() -> Vec<u8> {
     let grants = sel4_compose::image::parse_grants("console timer endpoint")
         .expect("sources of the manifest format");
-    sel4_compose::image::manifest("hello", &["hello", "other"], &grants).expect("a valid manifest")
+    sel4_compose::image::manifest("hello", &["hello", "other"], &grants, false)
+        .expect("a valid manifest")
 }
 
 /// One call per object and method: object, method, result choice, length,
