@@ -809,3 +809,24 @@ fn the_name_of_a_destroyed_space_names_nothing_ever_after() {
     broker.destroy_space(kernel, new).unwrap();
     machine.assert_fresh();
 }
+
+#[test]
+fn window_tables_that_show_nothing_go_while_others_stay() {
+    let mut machine = Machine::roomy();
+    let Machine { kernel, broker, .. } = &mut machine;
+    let kept = broker.allocate_frame(kernel).unwrap();
+    broker.trim(kernel).unwrap();
+    let before = broker.usage();
+    // More than one table shows.
+    let many: Vec<_> = (0..1500)
+        .map(|_| broker.allocate_frame(kernel).unwrap())
+        .collect();
+    assert!(broker.usage().window_tables > before.window_tables + 1);
+    many.into_iter()
+        .for_each(|frame| broker.free_frame(frame).unwrap());
+    broker.trim(kernel).unwrap();
+    broker.check();
+    assert_eq!(broker.usage(), before, "with one frame in use throughout");
+    broker.free_frame(kept).unwrap();
+    machine.assert_fresh();
+}

@@ -14,6 +14,7 @@
 //! | [`symbols`] | addresses into source places |
 //! | [`report`] | a run into what a person sees |
 //! | [`scenario`], [`prove`] | scenario files into proofs |
+//! | [`mutants`] | one good program into hundreds of bad ones |
 //! | [`host`] | the workspace into test results without a guest |
 
 pub mod app;
@@ -24,6 +25,7 @@ pub mod host;
 pub mod image;
 pub mod inventory;
 pub mod kernel;
+pub mod mutants;
 pub mod prove;
 pub mod qemu;
 pub mod report;

@@ -276,6 +276,7 @@ fn composing(options: &Options) -> system::Options {
         qemu: system::emulator(options.qemu.clone()),
         icount: options.icount,
         quiet: false,
+        files: Vec::new(),
         damage: None,
     }
 }

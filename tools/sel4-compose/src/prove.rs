@@ -11,6 +11,7 @@ use crate::description::Description;
 use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
+use crate::mutants;
 use crate::qemu::{Outcome, Output};
 use crate::report;
 use crate::scenario::Scenario;
@@ -165,6 +166,7 @@ impl<'a> Prover<'a> {
             qemu: self.qemu.clone(),
             icount: scenario.icount,
             quiet: true,
+            files: mutants_of(scenario),
             damage: scenario.damage.clone(),
         };
         if let Some(file) = &scenario.system {
@@ -205,6 +207,17 @@ fn plan_of(root: &Path, scenario: &Scenario, options: Options) -> Result<Plan, S
         debug: scenario.debug,
         options,
     })
+}
+
+/// The wrong programs a scenario asks for.
+fn mutants_of(scenario: &Scenario) -> Vec<(String, Vec<u8>)> {
+    if !scenario.mutants {
+        return Vec::new();
+    }
+    let files = mutants::elf().into_iter().enumerate();
+    files
+        .map(|(index, file)| (format!("mutant-{index:03}"), file))
+        .collect()
 }
 
 fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {
@@ -271,4 +284,24 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
         names => names.contains(&scenario.name),
     };
     Ok(scenarios.into_iter().filter(wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn what_runs_on_demand_runs_only_when_named() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/qemu");
+        let all = scenario::read_all(&directory).expect("the scenarios can be read");
+        let names = |chosen: Vec<Scenario>| -> Vec<String> {
+            chosen.into_iter().map(|scenario| scenario.name).collect()
+        };
+        let usual = names(select(all.clone(), &[]).expect("all"));
+        assert!(usual.contains(&"soak-bounded".into()));
+        assert!(!usual.contains(&"soak".into()));
+        let named = names(select(all, &["soak".into()]).expect("it exists"));
+        assert_eq!(named, ["soak"]);
+    }
 }

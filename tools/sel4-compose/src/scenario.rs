@@ -56,6 +56,10 @@ pub struct Scenario {
     pub system: Option<String>,
     /// Archive entry to damage after its digest was taken.
     pub damage: Option<String>,
+    /// Pack programs that are wrong in one place each, as `mutant-000` and so
+    /// on; the first is good. See [`mutants`](crate::mutants).
+    #[serde(default)]
+    pub mutants: bool,
     /// Program of that package; the one with its name unless given.
     pub bin: Option<String>,
     /// Applications beside it, which it can start by name; named as `app` is.
@@ -296,6 +300,15 @@ mod tests {
         let good = outcome(End::Exit(0), "");
         assert_eq!(bare.complaints(&good), Vec::<String>::new());
         assert_eq!(bare.lines_to_show(&good), ["root-task: up"]);
+    }
+
+    #[test]
+    fn lines_of_the_log_are_shown_behind_those_of_the_console() {
+        let mut both = sample();
+        both.show = Some("t".into());
+        both.show_log = Some("root-task: u".into());
+        let good = outcome(End::Exit(0), "one\ntwo\n");
+        assert_eq!(both.lines_to_show(&good), ["two", "root-task: up"]);
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub struct Options {
     pub icount: bool,
     /// Let Cargo show warnings and errors only.
     pub quiet: bool,
+    /// Files packed as they are under the programs, for tests: names and
+    /// contents.
+    pub files: Vec<(String, Vec<u8>)>,
     /// Archive entry that is damaged once its digest is taken, for tests.
     pub damage: Option<String>,
 }
@@ -448,6 +451,9 @@ fn boot_archive(
     for program in programs {
         let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
         entries.push((name, program.file.as_slice()));
+    }
+    for (name, file) in &options.files {
+        entries.push((format!("{PROGRAM_DIRECTORY}/{name}"), file.as_slice()));
     }
     let hashes = image::hashes(&entries);
     let damaged;

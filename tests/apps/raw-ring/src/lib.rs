@@ -23,8 +23,11 @@ pub mod family;
 pub mod latency;
 pub mod loopback;
 pub mod memory;
+pub mod memory_entries;
 mod message;
 pub mod proof;
+pub mod sharer;
+pub mod spawner;
 pub mod threads;
 pub mod timer;
 

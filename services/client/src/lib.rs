@@ -251,7 +251,12 @@ pub fn create_notification_wait(
     let result = vec![0; RESULT_BYTES].into_boxed_slice();
     let params = create_params();
     let call = ring
-        .submit_call(spawner.cap_id(), method::CREATE_NOTIFICATION, params, result)
+        .submit_call(
+            spawner.cap_id(),
+            method::CREATE_NOTIFICATION,
+            params,
+            result,
+        )
         .map_err(ClientError::Ring)?;
     only_capability(ring, call, timeout_ns)
 }
