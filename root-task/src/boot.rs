@@ -10,7 +10,7 @@ use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
-    CAPSET_PAGE_BYTES, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
+    CAPSET_PAGE_BYTES, Class, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
     ProcessSpec, Server, UnsupportedSource,
 };
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
@@ -121,6 +121,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         books: None,
     };
     gate.world.set_clock_reading(reading);
+    gate.world.set_cores(bootinfo.num_nodes());
     gate.world.note_idle()?;
     let capacity = memory::capacity(&gate.world.broker.usage());
     log!(
@@ -157,7 +158,7 @@ fn extend_heap(broker: &mut Broker) -> Result<(), BootError> {
     const RUN_BITS: u8 = 8;
     const RUN_BYTES: usize = (PAGE_BYTES as usize) << RUN_BITS;
     /// What the server takes before there are processes.
-    const SERVER_BYTES: usize = 6 * 1024 * 1024;
+    const SERVER_BYTES: usize = 10 * 1024 * 1024;
     /// Records of page tables that processes have beyond the usual.
     const TABLE_BYTES: usize = memory::EXTRA_TABLES as usize * memory::TABLE_RECORD_BYTES;
     let bytes = PROCESS_SLOTS * PROCESS_BYTES + SERVER_BYTES + TABLE_BYTES;
@@ -277,7 +278,7 @@ fn start_first(gate: &mut Gate, manifest: &KernelBootstrapManifest) -> Result<()
     let mut capset = [0; CAPSET_PAGE_BYTES];
     let pid = gate.server.create_process(spec, &mut capset)?;
     gate.world.set_first(pid);
-    Ok(gate.world.launch(pid, &capset)?)
+    Ok(gate.world.launch(pid, Class::Init, &capset)?)
 }
 
 /// Quotas of the first process, which those it starts inherit.

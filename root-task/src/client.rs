@@ -41,9 +41,6 @@ use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, in
 use crate::paging::Repeats;
 use crate::window::{Page, RingWindow};
 
-/// Priority of application threads. The root task has the highest, 255.
-const PRIORITY: u8 = 100;
-
 const CNODE_RADIX: u8 = 4;
 const _: () = assert!(1 << CNODE_RADIX == THREADS_MAX, "a slot for each thread");
 /// At most 18 bits on seL4 5.0.0.
@@ -160,6 +157,9 @@ pub struct Client {
     pub repeats: Repeats,
     /// Calls whose delivery let a thread of it run next.
     pub hand_overs: u32,
+    priority: u8,
+    /// Cores its threads are spread over.
+    cores: u64,
     cspace: Option<OwnedObject>,
     threads: [Option<Thread>; THREADS_MAX],
     /// Places whose fault endpoint is in the CSpace.
@@ -218,6 +218,8 @@ impl Client {
             space,
             repeats: Repeats::new(),
             hand_overs: 0,
+            priority: program.priority,
+            cores: program.cores,
             cspace: None,
             threads: [const { None }; THREADS_MAX],
             minted: [false; THREADS_MAX],
@@ -304,7 +306,11 @@ impl Client {
             vspace,
         )?;
         let authority = init_thread::slot::TCB.cap();
-        thread.tcb().tcb_set_priority(authority, PRIORITY)?;
+        thread.tcb().tcb_set_priority(authority, self.priority)?;
+        if self.cores > 1 {
+            let core = (self.pid.slot() + index) as u64 % self.cores;
+            thread.tcb().tcb_set_affinity(core)?;
+        }
         Ok(thread)
     }
 
@@ -421,6 +427,10 @@ impl Client {
 pub struct Program<'a> {
     /// The process's number.
     pub pid: Pid,
+    /// The priority of its threads.
+    pub priority: u8,
+    /// How many cores there are.
+    pub cores: u64,
     /// The program's name.
     pub name: &'a str,
     /// Its ELF file.

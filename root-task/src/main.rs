@@ -24,6 +24,7 @@ mod log;
 mod memory;
 mod message;
 mod paging;
+mod priority;
 mod program;
 mod report;
 mod rtc;

@@ -11,8 +11,8 @@ use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::layout::{PAGE_BYTES, page_floor};
 use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
-    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Embryo, Machine, NoMemory, PROCESS_SLOTS,
-    Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
+    PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
 use sel4::cap;
 
@@ -23,6 +23,7 @@ use crate::entropy;
 use crate::log;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
+use crate::priority;
 use crate::program::{Program, Programs};
 use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
@@ -40,6 +41,8 @@ pub struct World {
     programs: Programs,
     /// Where faults arrive.
     endpoint: cap::Endpoint,
+    /// How many cores threads are spread over.
+    cores: u64,
     /// The process whose end is the system's.
     first: Option<Pid>,
     prepared: Option<Prepared>,
@@ -76,6 +79,7 @@ impl World {
             package,
             programs: Programs::new(),
             endpoint,
+            cores: 1,
             first: None,
             prepared: None,
             reading: None,
@@ -84,6 +88,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// Spreads the threads of programs over so many cores.
+    pub fn set_cores(&mut self, cores: u64) {
+        self.cores = cores;
     }
 
     /// Names the process whose end stops the machine.
@@ -128,9 +137,8 @@ impl World {
         let trimmed = self.broker.trim();
         self.broker.check();
         let now = self.broker.usage();
-        if trimmed.is_ok() && held(&now) == held(&idle) {
-            let tables = now.window_tables - idle.window_tables;
-            log!("all memory is back, {tables} window tables stay");
+        if trimmed.is_ok() && now == idle {
+            log!("all memory is back");
         } else {
             log!("lost since boot ({trimmed:?}): {idle:?} became {now:?}");
         }
@@ -163,10 +171,17 @@ impl World {
         }
     }
 
-    fn build(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<Client, BuildError> {
+    fn build(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<Client, BuildError> {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
         let program = client::Program {
             pid,
+            priority: priority::of(class),
+            cores: self.cores,
             name: &prepared.program.name,
             file: prepared.program.file,
             plan: &prepared.program.plan,
@@ -258,18 +273,6 @@ impl World {
                 AccessFault
             },
         )
-    }
-}
-
-/// What processes can hold of `usage`: everything but the tables behind the
-/// root task's window, which are made when first needed and then stay.
-fn held(usage: &Usage) -> Usage {
-    Usage {
-        free_bytes: usage.free_bytes + u64::from(usage.window_tables) * PAGE_BYTES,
-        window_tables: 0,
-        // Tables that stay keep the blocks they were split from in pieces.
-        used_slots: 0,
-        ..*usage
     }
 }
 
@@ -415,8 +418,13 @@ impl Machine for World {
         message::preserve(|| self.load(program))
     }
 
-    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
-        match message::preserve(|| self.build(pid, capset)) {
+    fn launch(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<(), PrepareError> {
+        match message::preserve(|| self.build(pid, class, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
                 self.clients[pid.slot()] = Some(Box::new(client));

@@ -42,6 +42,8 @@ use crate::vspace::TableSet;
 use crate::{PAGE_BITS, PAGE_BYTES};
 
 const INDEX_BITS: u32 = 8;
+/// Pages that one page table shows.
+const PAGES_PER_TABLE: u32 = 1 << (Level::PageTable.span_bits() - PAGE_BITS);
 const CHUNK_FRAMES_MAX: u32 = 1 << INDEX_BITS;
 const CHUNK_WORDS: usize = (CHUNK_FRAMES_MAX / u64::BITS) as usize;
 /// Largest chunk, in bytes, as a power of two.
@@ -188,20 +190,38 @@ impl Window {
         self.tables.len()
     }
 
-    /// Destroys the window's page tables when no page is in use.
+    /// Destroys the window's tables that show no page in use.
     ///
     /// # Errors
-    /// [`BrokerError::Kernel`].
+    /// The first refusal; the others are gone all the same.
     pub fn release_tables(
         &mut self,
         kernel: &mut impl Kernel,
         store: &mut Store,
     ) -> Result<(), BrokerError> {
         if self.pages.used_count() == 0 {
-            self.tables.destroy(kernel, store)
-        } else {
-            Ok(())
+            return self.tables.destroy(kernel, store);
         }
+        let vacant = |table: u64| {
+            let first = (table.saturating_sub(self.base) / PAGE_BYTES) as u32;
+            let end = (first + PAGES_PER_TABLE).min(self.pages.capacity());
+            (first..end).all(|page| self.pages.is_free(page))
+        };
+        let tables = self.tables.bases(Level::PageTable);
+        let vacant: Vec<u64> = tables.filter(|&table| vacant(table)).collect();
+        let mut outcome = Ok(());
+        for table in vacant {
+            let released = self.tables.release(kernel, store, Level::PageTable, table);
+            outcome = outcome.and(released);
+        }
+        let end = self.address(self.pages.capacity());
+        for level in [Level::Directory, Level::Pdpt] {
+            let released = self
+                .tables
+                .release_empty(kernel, store, level, self.base, end);
+            outcome = outcome.and(released);
+        }
+        outcome
     }
 }
 

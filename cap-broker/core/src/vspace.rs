@@ -78,6 +78,13 @@ impl TableSet {
         self.len() == 0
     }
 
+    /// First addresses of the tables of `level` that were made.
+    pub(crate) fn bases(&self, level: Level) -> impl Iterator<Item = u64> {
+        let made = self.tables.iter().filter(|table| table.object.is_some());
+        made.filter(move |table| table.level == level)
+            .map(|table| table.base)
+    }
+
     /// True when the table of `level` for `vaddr` exists.
     pub fn has(&self, level: Level, vaddr: u64) -> bool {
         let base = level.base(vaddr);
@@ -134,7 +141,7 @@ impl TableSet {
     }
 
     /// Destroys the table of `level` at `base`, if it was made here.
-    fn release(
+    pub(crate) fn release(
         &mut self,
         kernel: &mut impl Kernel,
         store: &mut Store,
@@ -156,7 +163,7 @@ impl TableSet {
 
     /// Destroys the tables of `level` that reach into `start..end` and have no
     /// table of the level below.
-    fn release_empty(
+    pub(crate) fn release_empty(
         &mut self,
         kernel: &mut impl Kernel,
         store: &mut Store,

@@ -10,6 +10,8 @@
 //!
 //! # Invariants
 //! - **L1** A sponsor is live, and following sponsors ends.
+//! - **L2** The end of a process does not raise the number of processes that
+//!   those it answered for can come to.
 
 use crate::exception::Exception;
 use crate::ids::{PROCESS_SLOTS, Pid};
@@ -62,11 +64,29 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// Hands those `gone` answered for to whoever answered for it.
-    pub(crate) fn bequeath(&mut self, gone: Pid, heir: Option<Pid>) {
-        let orphans = self.processes.iter_mut().flatten();
-        for process in orphans.filter(|process| process.sponsor == Some(gone)) {
-            process.sponsor = heir;
+    /// Hands those `gone` answered for to whoever answered for it. What it might
+    /// still have started under its `quota`, its own place included, they may
+    /// start now, in equal parts and no more (L2).
+    pub(crate) fn bequeath(&mut self, gone: Pid, heir: Option<Pid>, quota: u32) {
+        let is_orphan = |process: &Process<M::Ring>| process.sponsor == Some(gone);
+        let orphans = self.processes.iter().flatten();
+        let orphans = orphans.filter(|process| is_orphan(process));
+        let families = orphans.map(|orphan| 1 + self.family_of(orphan.pid));
+        let (count, living) = families.fold((0, 0), |(n, sum), family| (n + 1, sum + family));
+        let rest = (quota + 1).saturating_sub(living);
+        let mut heirs = 0;
+        for slot in 0..PROCESS_SLOTS {
+            let orphan = self.processes[slot].as_deref();
+            let Some(pid) = orphan.filter(|p| is_orphan(p)).map(|orphan| orphan.pid) else {
+                continue;
+            };
+            let part = rest / count + u32::from(heirs < rest % count);
+            let family = self.family_of(pid);
+            heirs += 1;
+            if let Some(process) = self.process_mut(pid) {
+                process.sponsor = heir;
+                process.limits.processes = process.limits.processes.min(family + part);
+            }
         }
     }
 

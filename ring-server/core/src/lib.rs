@@ -22,6 +22,7 @@ mod blocks;
 mod books;
 pub mod cap_table;
 pub mod capset;
+mod class;
 mod deadline;
 pub mod decode;
 mod diagnostics;
@@ -61,6 +62,7 @@ pub use capos_loader::{
     Access, AddressMap, Backing, Denied, Footprint, MapError, Owner, Protection, Region, RegionKind,
 };
 pub use capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
+pub use class::Class;
 pub use diagnostics::Diagnostic;
 pub use endpoint::endpoint_bytes;
 pub use exception::Exception;

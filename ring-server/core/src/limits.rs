@@ -5,6 +5,7 @@ use capos_config::ring::SQ_ENTRIES;
 use capos_loader::layout::PAGE_BYTES;
 
 use crate::ids::PROCESS_SLOTS;
+use crate::server::ROOT_OBJECTS;
 
 /// Longest params message accepted, in bytes.
 pub const PARAMS_BYTES_MAX: u32 = 64 * 1024;
@@ -49,12 +50,18 @@ pub const NOTIFICATION_WAITS_MAX: u32 = 16;
 /// Most bytes of one `EntropySource.fill`.
 pub const ENTROPY_BYTES_MAX: u32 = 256;
 
+/// Capabilities on their way, in queued calls of all processes.
+const PINS_MAX: u32 = 1024;
+/// Holds of all processes, and of nobody yet.
+const HOLDS_MAX: u32 = (PROCESS_SLOTS * CAP_SLOTS_MAX) as u32 + PINS_MAX + ROOT_OBJECTS;
+
 /// Storage a server takes when it is made: how many of each record can exist
 /// at one time. Running out is an `overloaded` exception or an aborted
 /// transfer for whoever asked last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Objects that capabilities name.
+    /// Objects that capabilities name. As each is in somebody's table or on its
+    /// way, as many as there can be holds are never spent.
     pub objects: u32,
     /// Epoch cells: one per grant.
     pub epochs: u32,
@@ -82,15 +89,15 @@ pub struct Capacity {
 
 impl Capacity {
     /// For a system of [`PROCESS_SLOTS`](crate::PROCESS_SLOTS) processes:
-    /// about 4 MiB, 2 MiB of it params and 1 MiB pipe storage.
+    /// about 9 MiB, 2 MiB of it params and 1 MiB pipe storage.
     pub const DEFAULT: Self = Self {
-        objects: 1024,
-        epochs: 4096,
+        objects: HOLDS_MAX,
+        epochs: HOLDS_MAX,
         sessions: 128,
         endpoints: 256,
         calls: 1024,
         recvs: 1024,
-        pins: 1024,
+        pins: PINS_MAX,
         params_kib: 2048,
         pipes: 256,
         pipe_kib: 1024,

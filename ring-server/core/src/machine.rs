@@ -24,6 +24,7 @@ use capos_loader::{AddressMap, Protection};
 use core::mem::offset_of;
 
 use crate::capset::CAPSET_PAGE_BYTES;
+use crate::class::Class;
 use crate::diagnostics::Diagnostic;
 use crate::ids::{Pid, ThreadRef};
 
@@ -163,8 +164,13 @@ pub trait Machine {
     ///
     /// # Errors
     /// [`PrepareError::NoMemory`]; the prepared process is gone then.
-    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
-        let _ = (pid, capset);
+    fn launch(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<(), PrepareError> {
+        let _ = (pid, class, capset);
         Err(PrepareError::NoMemory)
     }
 

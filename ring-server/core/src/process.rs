@@ -4,6 +4,7 @@ use capos_config::ring::CapCqe;
 use capos_loader::AddressMap;
 
 use crate::cap_table::CapTable;
+use crate::class::Class;
 use crate::deadline::Timer;
 use crate::diagnostics::Limiter;
 use crate::exception::Exception;
@@ -68,6 +69,7 @@ pub(crate) struct Process<R> {
     /// What each thread slot is parked on.
     pub(crate) parks: [Option<Park>; THREADS_MAX],
     pub(crate) session: SessionId,
+    pub(crate) class: Class,
     /// Params bytes of this process's calls that wait at endpoints.
     pub(crate) call_bytes: u32,
     pub(crate) limiter: Limiter,
@@ -107,6 +109,7 @@ impl<R: RingPage> Process<R> {
             next_tid: Tid::MAIN.raw() + 1,
             parks: [None; THREADS_MAX],
             session,
+            class: Class::Init,
             call_bytes: 0,
             limiter: Limiter::new(),
             handle: None,

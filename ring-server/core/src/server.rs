@@ -11,6 +11,8 @@
 //!   unless its process ends first.
 //! - **S2** Every reference counted in [`Objects`] is a hold in some table, a
 //!   prepared transfer in some queue, or one of `roots`.
+//! - **S3** No object is dead and not acted on when a submission is taken: what
+//!   still names it by its place must be gone before the place is filled again.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -27,6 +29,7 @@ use capos_loader::{AddressMap, Footprint};
 
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
+use crate::class::Class;
 use crate::deadline::Deadlines;
 use crate::diagnostics::Diagnostic;
 use crate::dispatch::{Caller, Outcome};
@@ -91,6 +94,7 @@ pub struct ProcessSpec<'a, R> {
     limits: Limits,
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
+    class: Class,
 }
 
 impl<'a, R> ProcessSpec<'a, R> {
@@ -103,6 +107,7 @@ impl<'a, R> ProcessSpec<'a, R> {
             limits: Limits::CEILING,
             grants: &[],
             session: None,
+            class: Class::Init,
         }
     }
 
@@ -115,6 +120,12 @@ impl<'a, R> ProcessSpec<'a, R> {
     /// Sets the initial capabilities, in CapSet order.
     pub const fn grants(mut self, grants: &'a [Grant<'a>]) -> Self {
         self.grants = grants;
+        self
+    }
+
+    /// Sets how urgent it is; the first program otherwise.
+    pub const fn class(mut self, class: Class) -> Self {
+        self.class = class;
         self
     }
 
@@ -261,7 +272,7 @@ impl<M: Machine> Server<M> {
             dead: Vec::with_capacity(capacity.objects as usize),
             next_park: 0,
             memory: Memory::new(),
-            handles: spawn::handles(),
+            handles: spawn::handles(capacity),
             thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
             notifications: Notifications::new(capacity),
@@ -324,6 +335,7 @@ impl<M: Machine> Server<M> {
         spec: ProcessSpec<'_, M::Ring>,
         capset: &mut [u8; CAPSET_PAGE_BYTES],
     ) -> Result<Pid, CreateError> {
+        debug_assert!(self.dead.is_empty(), "S3: all that is dead is ours");
         let pid = self.free_pid()?;
         let session = spec.session.unwrap_or(Self::SYSTEM_SESSION);
         if self.sessions.get(session.0).is_none_or(|s| s.ended) {
@@ -349,14 +361,9 @@ impl<M: Machine> Server<M> {
             session.processes += 1;
         }
         self.memory.promise(&Footprint::default(), &footprint);
-        self.processes[pid.slot()] = Some(Box::new(Process::new(
-            pid,
-            spec.ring,
-            caps,
-            spec.space,
-            spec.limits,
-            session,
-        )));
+        let mut process = Process::new(pid, spec.ring, caps, spec.space, spec.limits, session);
+        process.class = spec.class;
+        self.processes[pid.slot()] = Some(Box::new(process));
         self.next_pid = pid.successor().unwrap_or(pid);
         Ok(pid)
     }
@@ -408,7 +415,7 @@ impl<M: Machine> Server<M> {
         self.forget_pipe_waits(pid);
         self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
-        self.bequeath(pid, process.sponsor);
+        self.bequeath(pid, process.sponsor, process.limits.processes);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
         if let Some(session) = self.sessions.get_mut(process.session.0) {
@@ -528,13 +535,10 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    /// After a drain: acts on dead objects, and resumes another thread of the
-    /// process whose completions came meanwhile.
+    /// After a drain: resumes another thread of the process whose completions
+    /// came meanwhile.
     #[inline]
     fn settle(&mut self, machine: &mut M, slot: usize) {
-        if !self.dead.is_empty() {
-            self.reap(machine);
-        }
         let process = self.processes[slot].as_deref();
         if process.is_some_and(|process| process.waiter.is_some()) {
             self.wake_if_satisfied(machine, slot);
@@ -611,6 +615,10 @@ impl<M: Machine> Server<M> {
                 Outcome::Pending => {}
                 Outcome::Parked => return Drained::Parked,
                 Outcome::Ended(code) => return Drained::Ended(code),
+            }
+            // S3: the next submission may free the same place, or fill it.
+            if !self.dead.is_empty() {
+                self.reap(machine);
             }
         }
         Drained::Done
@@ -834,7 +842,7 @@ impl<M: Machine> Server<M> {
         self.check_threads();
         self.pipes.check();
         self.notifications.check();
-        assert!(self.dead.is_empty(), "a dead object was not acted on");
+        assert!(self.dead.is_empty(), "S3: a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
             let Some(process) = process else { continue };

@@ -43,6 +43,7 @@ use crate::exception::Exception;
 use crate::grants::{Grant, GrantSource, Passing};
 use crate::ids::Pid;
 use crate::kernel::{Refusal, malformed};
+use crate::limits::Capacity;
 use crate::machine::{Machine, PrepareError};
 use crate::objects::Object;
 use crate::pool::Pool;
@@ -56,8 +57,6 @@ pub const EXIT_TERMINATED: i64 = 137;
 /// Exit code of a process that was ended for a fault.
 pub const EXIT_FAULT: i64 = 139;
 
-/// Handles that can exist at one time.
-const HANDLES_MAX: u32 = 256;
 /// Longest program name in a boot package.
 const NAME_BYTES_MAX: usize = 64;
 /// Grants of one spawn: as many as a CapSet page has lines.
@@ -86,9 +85,9 @@ pub(crate) struct HandleRecord {
 /// All handle records.
 pub(crate) type Handles = Pool<HandleRecord>;
 
-/// An empty table of handle records.
-pub(crate) fn handles() -> Handles {
-    Pool::with_capacity(HANDLES_MAX)
+/// An empty table of handle records: each is behind an object.
+pub(crate) fn handles(capacity: &Capacity) -> Handles {
+    Pool::with_capacity(capacity.objects)
 }
 
 impl<M: Machine> Server<M> {
@@ -295,12 +294,14 @@ impl<M: Machine> Server<M> {
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
         let (session, limits) = (parent.session, parent.limits.for_child());
         self.check_family(caller.thread.pid)?;
+        let class = parent.class.of_child();
         let embryo = machine.prepare(program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
             .limits(limits)
             .grants(grants)
-            .session(session);
+            .session(session)
+            .class(class);
         let child = match self.create_reserving(spec, &mut capset) {
             Ok(child) => child,
             Err(error) => {
@@ -309,7 +310,7 @@ impl<M: Machine> Server<M> {
             }
         };
         self.sponsor(child, caller.thread.pid);
-        let launched = machine.launch(child, &capset);
+        let launched = machine.launch(child, class, &capset);
         let given = launched
             .map_err(|error| prepare_refused(error).into())
             .and_then(|()| self.give_results(machine, caller, sqe, child));

@@ -19,8 +19,8 @@ pub use memory::{Memory, ObjectFrames, anonymous};
 pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
-    AccessFault, Backed, CAPSET_PAGE_BYTES, ClockReading, Diagnostic, Embryo, Machine, NoMemory,
-    Pid, PrepareError, Protection, ThreadEntry, ThreadRef, ThreadRefused,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Diagnostic, Embryo, Machine,
+    NoMemory, Pid, PrepareError, Protection, ThreadEntry, ThreadRef, ThreadRefused,
 };
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
@@ -103,12 +103,17 @@ impl Machine for Model {
         self.programs.prepare(program)
     }
 
-    fn launch(&mut self, pid: Pid, capset: &[u8; CAPSET_PAGE_BYTES]) -> Result<(), PrepareError> {
+    fn launch(
+        &mut self,
+        pid: Pid,
+        class: Class,
+        capset: &[u8; CAPSET_PAGE_BYTES],
+    ) -> Result<(), PrepareError> {
         if self.fails_now() {
             self.programs.discard();
             return Err(PrepareError::NoMemory);
         }
-        let memory = self.programs.launch(pid, capset)?;
+        let memory = self.programs.launch(pid, class, capset)?;
         self.memory.insert(pid, memory);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Programs of the model machine: names that can be spawned, and what became
 //! of them. A spawned program does nothing until a test acts for it.
 
-use ring_server_core::{CAPSET_PAGE_BYTES, Embryo, Pid, PrepareError, Protection};
+use ring_server_core::{CAPSET_PAGE_BYTES, Class, Embryo, Pid, PrepareError, Protection};
 
 use crate::system::{Client, DATA, DATA_BYTES, RODATA};
 use crate::{Memory, ModelRing};
@@ -16,6 +16,8 @@ pub struct Programs {
     pub room: Option<u32>,
     /// Clients that were launched and not yet taken by the test.
     pub launched: Vec<Client>,
+    /// How urgent each launched process is, in order.
+    pub classes: Vec<(Pid, Class)>,
     /// Processes that ended, with their codes.
     pub buried: Vec<(Pid, i64)>,
     embryo: Option<(Memory, ModelRing)>,
@@ -54,6 +56,7 @@ impl Programs {
     pub(crate) fn launch(
         &mut self,
         pid: Pid,
+        class: Class,
         capset: &[u8; CAPSET_PAGE_BYTES],
     ) -> Result<Memory, PrepareError> {
         let (memory, ring) = self.embryo.take().expect("prepare comes before launch");
@@ -62,6 +65,7 @@ impl Programs {
             Some(room) => *room -= 1,
             None => {}
         }
+        self.classes.push((pid, class));
         self.launched
             .push(Client::new(pid, ring, Box::new(*capset)));
         Ok(memory)

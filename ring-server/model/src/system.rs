@@ -336,6 +336,11 @@ impl System {
         Ok(Client::new(pid, ring, capset))
     }
 
+    /// Pages of anonymous memory that a new process has.
+    pub fn new_process_pages() -> u64 {
+        fresh_memory().address_space().footprint().reserved
+    }
+
     /// `cap_enter` by the client's thread.
     pub fn enter(&mut self, client: &Client, min_complete: u64, timeout_ns: u64) -> Entry {
         self.enter_as(client, client.tid, min_complete, timeout_ns)

@@ -749,6 +749,28 @@ fn nobody_escapes_the_account_it_was_started_on() {
     family.spawn(&[]);
 }
 
+/// What the root task compares while programs come and go.
+#[test]
+fn the_books_tell_a_child_and_are_the_same_when_it_is_gone() {
+    let mut family = Family::new();
+    let before = family.system.server.books();
+    assert_eq!(before.processes, 1);
+    let spawned = family.spawn(&[kernel("served", Wire::Endpoint)]);
+    let during = family.system.server.books();
+    assert_eq!(during.processes, 2);
+    assert_eq!(during.threads, before.threads + 1);
+    // The child's endpoint; handle, manager and facet of the parent.
+    assert_eq!(during.caps, before.caps + 4);
+    assert_eq!(during.endpoints, before.endpoints + 1);
+    assert_eq!(during.handles, before.handles + 1);
+    family.exit(&spawned.child, 0);
+    for cap in [spawned.handle, spawned.manager, spawned.facets[0].0] {
+        let release = System::release_sqe(cap, 1000 + u64::from(cap));
+        assert_eq!(family.system.result(&mut family.parent, &release), 0);
+    }
+    assert_eq!(family.system.server.books(), before);
+}
+
 /// What must be as before: the books, and what the parent holds under which
 /// number.
 fn accounts(family: &Family) -> (Books, Vec<(u32, Hold)>) {
@@ -883,5 +905,60 @@ fn a_service_object_is_a_facet_with_a_receiver_cookie() {
         let (kind, message) = family.refusal("prog", &[request(forged)]);
         assert_eq!(kind, ExceptionType::InvalidArgument);
         assert_eq!(message, "not a receiver cookie", "{forged:#x}");
+    }
+}
+
+/// Two generations on one account: when the first ends, what it was allowed
+/// and did not use is all that the second may still start.
+#[test]
+fn an_account_does_not_grow_when_its_first_program_ends() {
+    let mut family = Family::new();
+    let breeder = family.spawn(&[kernel("spawner", Wire::ProcessSpawner)]);
+    let grandparent = core::mem::replace(&mut family.parent, breeder.child);
+    let heirs: Vec<_> = (0..3)
+        .map(|_| family.spawn(&[kernel("spawner", Wire::ProcessSpawner)]))
+        .collect();
+    let breeder = core::mem::replace(&mut family.parent, grandparent);
+    family.system.kill(breeder);
+    let mut living = heirs.len();
+    for heir in heirs {
+        family.parent = heir.child;
+        while family.request("prog", &[]).result > 0 {
+            living += 1;
+            assert!(living < PROCESS_SLOTS, "it goes on and on");
+        }
+    }
+    assert_eq!(living as u32, SPAWNED_PROCESSES_MAX + 1);
+}
+
+/// Handles on programs that ended take slots of whoever keeps them, and
+/// nothing from anybody else.
+#[test]
+fn hoarded_handles_stop_nobody_else() {
+    let mut family = Family::new();
+    for _ in 0..6 {
+        let hoarder = family
+            .system
+            .spawn(&[Grant::kernel("spawner", KernelCapSource::ProcessSpawner)]);
+        family.parent = hoarder;
+        let mut kept = 1;
+        loop {
+            let cqe = family.request("prog", &[]);
+            if cqe.result < 0 {
+                let reason = family.system.peek(&family.parent, RESULT, 512);
+                let (_, message) = support::decode_exception(&reason);
+                assert_eq!(message, "capability slots exhausted", "after {kept}");
+                break;
+            }
+            let child = family.system.machine.programs.launched.pop().unwrap();
+            family.exit(&child, 0);
+            let bytes = family.system.peek(&family.parent, RESULT, 1024);
+            let at = cqe.result as usize;
+            let manager = cap_records(&bytes[at..at + 32])[1].0;
+            let release = System::release_sqe(manager, 1);
+            assert_eq!(family.system.result(&mut family.parent, &release), 0);
+            kept += 1;
+        }
+        assert_eq!(kept, Limits::CEILING.cap_slots - 1, "all but one slot");
     }
 }

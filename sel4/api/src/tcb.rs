@@ -275,15 +275,21 @@ impl cap::Tcb {
     }
 
     /// `seL4_TCB_SetAffinity`: moves the thread to another core, on kernels
-    /// with several and without MCS.
+    /// with several and without MCS. Other kernels are not asked; they have
+    /// core 0 alone.
     ///
     /// # Errors
     /// [`Error::IllegalOperation`] where there is no such core.
-    #[cfg(sel4_has = "TCBSetAffinity")]
     pub fn tcb_set_affinity(self, node: Word) -> Result<()> {
         // SAFETY: B1.
-        unsafe { sel4_raw::seL4_TCB_SetAffinity(buffer(), self.bits(), node) }
-            .map_err(Error::from_raw)
+        #[cfg(sel4_has = "TCBSetAffinity")]
+        return unsafe { sel4_raw::seL4_TCB_SetAffinity(buffer(), self.bits(), node) }
+            .map_err(Error::from_raw);
+        #[cfg(not(sel4_has = "TCBSetAffinity"))]
+        match node {
+            0 => Ok(()),
+            _ => Err(Error::IllegalOperation),
+        }
     }
 
     /// `seL4_TCB_Resume`: lets the thread run. A thread that waits for its

@@ -259,17 +259,18 @@ impl Builder {
     }
 
     /// A command that lints the applications of a workspace as they are
-    /// compiled.
+    /// compiled; `kinds` are Cargo's options for what to lint.
     ///
     /// # Errors
     /// [`AppError`]
-    pub fn lint_command(&self, workspace: &Path) -> Result<Command, AppError> {
+    pub fn lint_command(&self, workspace: &Path, kinds: &[&str]) -> Result<Command, AppError> {
         let runtime = self.published_runtime()?;
         let flags = self.rustflags(&runtime)?;
         let mut command = self.cargo_for_apps("clippy", &flags);
         command
             .current_dir(workspace)
-            .args(["--workspace", "--lib", "--bins", "--locked"])
+            .args(["--workspace", "--locked"])
+            .args(kinds)
             .args(["--", "-D", "warnings"]);
         Ok(command)
     }

@@ -59,8 +59,14 @@ pub fn lint(places: &Places, prefix: &Prefix) -> Result<Tally, SystemError> {
             cargo_in(root, &["clippy", "--all-targets", "--", "-D", "warnings"]),
         ),
         ("lint target", lint_target(places, prefix)),
-        ("lint apps", builder.lint_command(&apps)?),
-        ("lint services", builder.lint_command(&services)?),
+        (
+            "lint apps",
+            builder.lint_command(&apps, &["--lib", "--bins"])?,
+        ),
+        (
+            "lint services",
+            builder.lint_command(&services, &["--bins"])?,
+        ),
     ];
     let mut tally = Tally::default();
     for (name, mut command) in checks {

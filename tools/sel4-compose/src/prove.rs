@@ -285,3 +285,23 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
     };
     Ok(scenarios.into_iter().filter(wanted).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn what_runs_on_demand_runs_only_when_named() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/qemu");
+        let all = scenario::read_all(&directory).expect("the scenarios can be read");
+        let names = |chosen: Vec<Scenario>| -> Vec<String> {
+            chosen.into_iter().map(|scenario| scenario.name).collect()
+        };
+        let usual = names(select(all.clone(), &[]).expect("all"));
+        assert!(usual.contains(&"soak-bounded".into()));
+        assert!(!usual.contains(&"soak".into()));
+        let named = names(select(all, &["soak".into()]).expect("it exists"));
+        assert_eq!(named, ["soak"]);
+    }
+}

@@ -303,6 +303,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_the_log_are_shown_behind_those_of_the_console() {
+        let mut both = sample();
+        both.show = Some("t".into());
+        both.show_log = Some("root-task: u".into());
+        let good = outcome(End::Exit(0), "one\ntwo\n");
+        assert_eq!(both.lines_to_show(&good), ["two", "root-task: up"]);
+    }
+
+    #[test]
     fn an_unknown_field_and_a_strange_verdict_are_refused() {
         let common = "proves = 'x'\napp = 'a'\n";
         let unknown = scenario(&format!("{common}verdict = 'exit 0'\nconsol = []\n"));

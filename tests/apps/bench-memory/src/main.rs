@@ -26,7 +26,7 @@ use capos::syscall::cap_enter;
 use capos::{CapCqe, CapSqe};
 use capos_config::{VM_PROT_READ, VM_PROT_WRITE};
 use raw_ring::bench::{Samples, ticks};
-use raw_ring::memory::{self, frames, object, vm};
+use raw_ring::memory_entries::{self as memory, frames, object, vm};
 use raw_ring::proof::{self, Failure, equal, that};
 use raw_ring::{
     Loopback, Mailbox, Message, Process, Proof, RawRing, Sqe, copied, receive, release, returns,

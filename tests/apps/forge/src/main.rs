@@ -5,13 +5,19 @@
 //! call that has to come back, then checks that the system still serves; each
 //! other crime has to end the program, which otherwise exits with
 //! [`UNPUNISHED`].
+//!
+//! `sibling` and `sibling-cap-fault` need two threads: the CSpace holds the
+//! endpoint of each, and either can speak in the other's name.
 #![no_std]
 #![no_main]
 
 use core::arch::asm;
 use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use capos::prelude::*;
+use raw_ring::proof::{self, Process, Proof, equal, that};
+use raw_ring::threads::{MAIN, Team};
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
 const UNPUNISHED: i64 = 99;
@@ -122,6 +128,61 @@ fn harmless() -> bool {
     })
 }
 
+static TEAM: AtomicPtr<Team> = AtomicPtr::new(ptr::null_mut());
+static WORD: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn parks(_: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
+    // SAFETY: set before this thread was made, to a value that stays.
+    let team = unsafe { &*TEAM.load(Ordering::Acquire) };
+    let status = team.park(tid, &WORD, 0, FOREVER);
+    team.exit_thread(tid, status.map_or(-1, i64::from))
+}
+
+/// A message in a sibling's name, on the endpoint of the second thread.
+fn as_sibling(number: i64, label: u64, words: [u64; 4]) {
+    kernel_call(number, FAULT_ENDPOINT | 1, info(label, 4), words);
+}
+
+/// Page faults in the name of a thread that waits, and of one that has ended:
+/// they back what any thread may touch, and the sibling waits on.
+fn sibling(process: &mut Process) -> Proof {
+    let team = Team::new(process)?;
+    TEAM.store(ptr::from_ref(team).cast_mut(), Ordering::Release);
+    let handle = team.start(parks, 0)?;
+    team.park(MAIN, &WORD, 0, 1_000_000)?;
+    let ways = [number::CALL, number::SEND, number::NB_SEND];
+    let forge = |index: usize| {
+        let words = [0, page(index) as u64, 0, USER_WRITE];
+        as_sibling(ways[index % ways.len()], label::VM_FAULT, words);
+    };
+    (1..PAGES / 2).for_each(forge);
+    equal("its code so far", team.exit_code(handle)?, None)?;
+    equal("wake", team.unpark(&WORD, 1)?, 1)?;
+    equal("the sibling was woken", team.join(handle)?, 0)?;
+    (PAGES / 2..PAGES - 1).for_each(forge);
+    for index in 1..PAGES - 1 {
+        // SAFETY: the page is this program's.
+        unsafe {
+            that(page(index).read_volatile() == 0, "a page of zeroes")?;
+            page(index).write_volatile(index as u8);
+        }
+    }
+    let again = team.start(parks, 0)?;
+    WORD.store(1, Ordering::Release);
+    team.unpark(&WORD, 1)?;
+    that(team.join(again)? >= 0, "another in the same place")
+}
+
+/// A capability fault in the name of a thread that waits.
+fn sibling_cap_fault(process: &mut Process) -> Proof {
+    let team = Team::new(process)?;
+    TEAM.store(ptr::from_ref(team).cast_mut(), Ordering::Release);
+    team.start(parks, 0)?;
+    team.park(MAIN, &WORD, 0, 1_000_000)?;
+    as_sibling(number::SEND, label::CAP_FAULT, [1, 2, 0, u64::MAX]);
+    that(false, "unpunished")
+}
+
 type Crime = (&'static [u8], fn());
 
 const CRIMES: [Crime; 12] = [
@@ -200,6 +261,13 @@ fn run(runtime: &mut Runtime) -> Result<i64, i64> {
 }
 
 fn main(mut runtime: Runtime) -> i64 {
+    let is_named = |name: &[u8]| runtime.capset().get(name).is_ok();
+    if is_named(b"sibling") {
+        return proof::run(&runtime, "forge", sibling);
+    }
+    if is_named(b"sibling-cap-fault") {
+        return proof::run(&runtime, "forge", sibling_cap_fault);
+    }
     run(&mut runtime).unwrap_or_else(|code| code)
 }
 

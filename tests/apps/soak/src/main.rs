@@ -24,7 +24,7 @@ const WAIT: u16 = 0;
 const TERMINATE: u16 = 1;
 const DEFAULT_SEED: u64 = 1;
 /// Longest life of a lodger, in nanoseconds.
-const LIFE_NS: u64 = 6_000_000;
+const LIFE_NS: u64 = 2_000_000;
 const LEFT: i64 = 7;
 /// Its own threads were in its way.
 const GAVE_UP: i64 = 8;

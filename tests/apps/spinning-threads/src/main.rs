@@ -1,9 +1,11 @@
 //! A program with fifteen threads that never wait, beside one that does.
 //!
-//! The parent says how late its sleeps end and how much of the processor it
-//! gets for itself, alone and beside the child. Sleeps must end as before: a
-//! thread that waited runs before those that spin. The processor is shared by
-//! threads: one among sixteen gets a sixteenth.
+//! The first program says how late its sleeps end and how much of the processor
+//! it gets for itself: alone, beside a service that spins, and beside an
+//! application that does. Sleeps must end as before: a thread that waited runs
+//! before those that spin. Among equals, the processor is shared by threads:
+//! one among sixteen gets a sixteenth. An application takes from a service what
+//! the service leaves.
 #![no_std]
 #![no_main]
 
@@ -23,6 +25,8 @@ use raw_ring::threads::{CONTROL, FOREVER, PARK, SPAWNER, Team};
 const NAME: &str = "spinning-threads";
 /// The child is told by a capability of this name.
 const CHILD: &str = "child";
+/// As is the one that starts it as an application.
+const LAUNCHER: &str = "launcher";
 const SPINNERS: u64 = 15;
 const SLEEPS: usize = 51;
 const SLEEP_NS: u64 = 2_000_000;
@@ -58,6 +62,24 @@ fn child(process: &mut Process) -> Proof {
         let word = core::sync::atomic::AtomicU32::new(0);
         team.park(raw_ring::threads::MAIN, &word, 0, FOREVER)?;
     }
+}
+
+/// Starts the spinning program once more, as an application, and waits for it.
+fn launcher(runtime: &mut Runtime) -> Proof {
+    family::spawn(runtime, NAME, &grants(CHILD))?
+        .wait(runtime)
+        .map(drop)
+}
+
+fn grants(role: &'static str) -> [capos::SpawnGrant<'static>; 6] {
+    [
+        family::fresh(role, KernelCapSource::Console),
+        family::fresh("console", KernelCapSource::Console),
+        family::fresh("spawner", KernelCapSource::ProcessSpawner),
+        family::fresh(CONTROL, KernelCapSource::ThreadControl),
+        family::fresh(SPAWNER, KernelCapSource::ThreadSpawner),
+        family::fresh(PARK, KernelCapSource::ParkSpace),
+    ]
 }
 
 #[derive(Clone, Copy)]
@@ -113,48 +135,52 @@ fn seen(runtime: &mut Runtime, first_ns: u64) -> Result<Seen, Failure> {
     })
 }
 
-fn parent(runtime: &mut Runtime) -> Result<[Seen; 2], Failure> {
+fn parent(runtime: &mut Runtime) -> Result<[Seen; 3], Failure> {
     let alone = seen(runtime, SLEEP_NS)?;
-    let grants = [
-        family::fresh(CHILD, KernelCapSource::Console),
-        family::fresh("console", KernelCapSource::Console),
-        family::fresh(CONTROL, KernelCapSource::ThreadControl),
-        family::fresh(SPAWNER, KernelCapSource::ThreadSpawner),
-        family::fresh(PARK, KernelCapSource::ParkSpace),
-    ];
-    let child = family::spawn(runtime, NAME, &grants)?;
-    let beside = seen(runtime, SETTLED_NS)?;
+    let child = family::spawn(runtime, NAME, &grants(CHILD))?;
+    let service = seen(runtime, SETTLED_NS)?;
     child.terminate(runtime)?;
-    Ok([alone, beside])
+    let _launcher = family::spawn(runtime, NAME, &grants(LAUNCHER))?;
+    let application = seen(runtime, SETTLED_NS)?;
+    Ok([alone, service, application])
 }
 
 fn main(mut runtime: Runtime) -> i64 {
     if runtime.capset().get(CHILD.as_bytes()).is_ok() {
         return proof::run(&runtime, "spinning-threads child", child);
     }
+    if runtime.capset().get(LAUNCHER.as_bytes()).is_ok() {
+        return proof::run_parent(runtime, "spinning-threads launcher", launcher);
+    }
     let measured = parent(&mut runtime);
     proof::run(&runtime, NAME, |process| {
-        let [alone, beside] = measured?;
-        for (when, seen) in [
+        let [alone, service, application] = measured?;
+        let lines = [
             ("alone", alone),
-            ("beside fifteen spinning threads", beside),
-        ] {
-            let Seen { median, max, share } = seen;
-            let line =
-                format!("fair {when}: late median={median} max={max} ns, share={share}/1000");
-            process.print(&line)?;
+            ("beside a service with fifteen spinning threads", service),
+            ("beside an application with as many", application),
+        ];
+        for (when, Seen { median, max, share }) in lines {
+            let late = format!("late median={median} max={max} ns");
+            process.print(&format!("fair {when}: {late}, share={share}/1000"))?;
         }
-        that(
-            beside.median <= alone.median + TOLERANCE_NS,
-            "the median sleep",
-        )?;
-        that(
-            beside.max <= alone.max + TOLERANCE_MAX_NS,
-            "the latest sleep",
-        )?;
+        for beside in [service, application] {
+            that(
+                beside.median <= alone.median + TOLERANCE_NS,
+                "the median sleep",
+            )?;
+            that(
+                beside.max <= alone.max + TOLERANCE_MAX_NS,
+                "the latest sleep",
+            )?;
+        }
         that(alone.share > 950, "the processor alone")?;
-        that(beside.share > 45, "a sixteenth, less what switching takes")?;
-        that(beside.share < 80, "a sixteenth and not more")
+        that(service.share > 45, "a sixteenth, less what switching takes")?;
+        that(service.share < 80, "a sixteenth and not much more")?;
+        that(
+            application.share > 950,
+            "an application leaves it to a service",
+        )
     })
 }
 

@@ -32,6 +32,8 @@ static TIMER: AtomicU32 = AtomicU32::new(0);
 static ENDPOINT: AtomicU32 = AtomicU32::new(0);
 static OTHER: AtomicU32 = AtomicU32::new(0);
 static WORD: AtomicU32 = AtomicU32::new(0);
+/// What the first thread parks on to let others run; nobody wakes it.
+static MOMENT: AtomicU32 = AtomicU32::new(0);
 /// Number of an entry whose submitter is gone.
 static LEFT: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
@@ -121,6 +123,8 @@ fn one_thread(process: &mut Process) -> Proof {
     let team = set_up(process)?;
     let other = team.start(parks, FOREVER)?;
     OTHER.store(other, Ordering::Release);
+    // It runs, and parks.
+    team.park(MAIN, &MOMENT, 0, NAP_NS)?;
     let leaver = team.start(leaves, 0)?;
     equal("its code", team.join(leaver)?, 77)?;
     let left = |index: usize| u64::from(LEFT[index].load(Ordering::Acquire));

@@ -7,7 +7,9 @@
 
 use capos_config::capset::{CAPSET_MAX_ENTRIES, CAPSET_NAME_MAX};
 use capos_config::ring::MAX_TRANSFER_DESCRIPTORS;
-use capos_config::{ENDPOINT_INTERFACE_ID, KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE};
+use capos_config::{
+    ENDPOINT_INTERFACE_ID, KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, ResourceProfile,
+};
 use ring_server_core::PROCESS_SLOTS;
 
 use super::located::{Complaint, choose, listed};
@@ -24,6 +26,8 @@ const NAME_BYTES_MAX: usize = 64;
 const SPAWN_RESULT_CAPS: usize = 2;
 /// Services there can be beside init.
 const SERVICES_MAX: usize = PROCESS_SLOTS - 1;
+/// The resource profile that sets the quotas of init (`root-task`).
+const SYSTEM_PROFILE: &str = "system";
 /// The manifest version there is.
 const VERSION: u64 = capos_config::SYSTEM_MANIFEST_SCHEMA_VERSION as u64;
 
@@ -38,6 +42,7 @@ pub fn check(manifest: &Node) -> Vec<Complaint> {
     checker.init();
     checker.services();
     checker.end();
+    checker.quotas();
     checker.complaints
 }
 
@@ -590,6 +595,52 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The profile that sets the quotas of init must let it do its work.
+    fn quotas(&mut self) {
+        let params = self.manifest.get("kernelParams");
+        let profiles = params.map_or(&[][..], |params| list(params, "resourceProfiles"));
+        let system = profiles
+            .iter()
+            .find(|profile| text(profile, "name") == SYSTEM_PROFILE);
+        let Some(system) = system else { return };
+        for (key, usual) in quota_keys() {
+            if system.get(key).is_none() {
+                let what =
+                    format!("resource profile `{SYSTEM_PROFILE}` lacks `{key}`, which then is 0");
+                self.complain(
+                    system,
+                    what,
+                    format!("write `{key} = {usual}`, as is usual, or another number"),
+                );
+            }
+        }
+        let services = self.all_services();
+        self.quota(system, "processLimit", services.len(), "services");
+        let endpoints = services.iter().flat_map(Service::caps);
+        let endpoints =
+            endpoints.filter(|cap| kernel_source(cap).is_some_and(sources::is_endpoint));
+        let init = self
+            .init_config()
+            .get("init")
+            .map_or(0, |init| list(init, "caps").len());
+        let held = init + SPAWN_RESULT_CAPS * services.len() + endpoints.count();
+        self.quota(system, "capLimit", held, "capabilities of init");
+    }
+
+    fn quota(&mut self, profile: &Node, key: &str, needed: usize, of: &str) {
+        if let Some(node) = profile.get(key)
+            && node.as_uint().is_some_and(|limit| limit < needed as u64)
+        {
+            let limit = node.as_uint().unwrap_or_default();
+            let what = format!("`{key}` of resource profile `{SYSTEM_PROFILE}` is {limit}");
+            self.complain(
+                node,
+                what,
+                format!("write {needed} at least, for as many {of}"),
+            );
+        }
+    }
+
     fn end(&mut self) {
         let Some(exit) = self.init_config().get("exitWhenServiceExits") else {
             return;
@@ -606,6 +657,24 @@ impl<'a> Checker<'a> {
             );
         }
     }
+}
+
+/// Keys of a resource profile that bound a process, with what capOS has where
+/// no profile is named. A key that is left out counts as 0.
+fn quota_keys() -> [(&'static str, u64); 10] {
+    let usual = ResourceProfile::default();
+    [
+        ("processLimit", usual.process_limit.into()),
+        ("threadLimit", usual.thread_limit.into()),
+        ("capLimit", usual.cap_limit.into()),
+        ("memoryCommitLimitBytes", usual.memory_commit_limit_bytes),
+        ("frameGrantLimitPages", usual.frame_grant_limit_pages),
+        ("endpointQueueLimit", usual.endpoint_queue_limit.into()),
+        ("inFlightCallLimit", usual.in_flight_call_limit.into()),
+        ("ringScratchLimitBytes", usual.ring_scratch_limit_bytes),
+        ("replyScratchLimitBytes", usual.reply_scratch_limit_bytes),
+        ("timerWaiterLimit", usual.timer_waiter_limit.into()),
+    ]
 }
 
 /// The imports that lead from `from` to `to`, both ends included.
