@@ -76,7 +76,6 @@ impl<M: Machine> Server<M> {
             references: objects + epochs,
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
-            memory: self.memory_use(),
             memory_objects: self.memory.objects.used(),
             receives: self.endpoints.recvs.used(),
             thread_handles: self.thread_records.used(),
