@@ -64,6 +64,8 @@ pub struct Books {
     pub sessions: usize,
     /// Deadlines that are set.
     pub deadlines: usize,
+    /// Memory that is promised.
+    pub memory: MemoryUse,
 }
 
 impl<M: Machine> Server<M> {
@@ -71,6 +73,7 @@ impl<M: Machine> Server<M> {
     pub fn books(&self) -> Books {
         let (objects, epochs) = self.objects.total_references();
         let mut books = Books {
+            memory: self.memory_use(),
             objects: self.objects.counts().0,
             epochs: self.objects.counts().1,
             references: objects + epochs,

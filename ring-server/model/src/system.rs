@@ -103,6 +103,12 @@ impl Client {
         u32::from_le_bytes(entry[..4].try_into().expect("four bytes"))
     }
 
+    /// The capability granted under `name`, if there is one.
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let entry = self.entry(name)?;
+        entry[..4].try_into().ok().map(u32::from_le_bytes)
+    }
+
     /// As [`Client::cap`], typed.
     pub fn cap_id(&self, name: &str) -> CapId {
         CapId::from_raw(self.cap(name))

@@ -9,14 +9,40 @@
 
 use std::collections::HashMap;
 
-use capos_config::KernelCapSource;
 use capos_config::ring::*;
+use capos_config::{KernelCapSource, PIPE_INTERFACE_ID};
 use ring_server_core::{
     CapId, Capacity, Entry, Grant, Limits, Passing, RingPage, RingWord, Server, Tid, WAIT_FOREVER,
 };
 use ring_server_model::{Client, System, sqe};
+use sel4_capos_schema::{NOTIFICATION_INTERFACE_ID, SIGNALLER_INTERFACE_ID};
 
 const CLIENTS: usize = 4;
+/// Interfaces of what a spawner makes.
+const OBJECTS: [u64; 3] = [
+    PIPE_INTERFACE_ID,
+    NOTIFICATION_INTERFACE_ID,
+    SIGNALLER_INTERFACE_ID,
+];
+
+/// In `user_data`: the call is one to such an object.
+const OBJECT_CALL: u64 = 1 << 63;
+
+/// A message of one word.
+fn message_of(word: u64) -> Vec<u8> {
+    let words = [2_u64 << 32, 1 << 32, word];
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A message with one field of `len` bytes of data.
+fn data_message(len: usize) -> Vec<u8> {
+    let words = len.div_ceil(8) as u64;
+    let data = 1 | (2 | (len as u64) << 3) << 32;
+    let head = [(2 + words) << 32, 1 << 48, data];
+    let mut message: Vec<u8> = head.iter().flat_map(|word| word.to_le_bytes()).collect();
+    message.extend((0..words * 8).map(|n| n as u8));
+    message
+}
 /// Numbers of capabilities as every client is granted them: thread control,
 /// thread spawner, and the first of what differs.
 const CONTROL: u32 = 4;
@@ -71,6 +97,8 @@ struct Walk {
     completions: u64,
     delivered: u64,
     transferred: u64,
+    /// Calls to pipes and notifications that succeeded.
+    object_calls: u64,
     created: u64,
     ended: u64,
 }
@@ -79,13 +107,17 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let mut system = System::new();
         let capacity = Capacity {
-            objects: 64,
+            objects: 96,
             epochs: 256,
             endpoints: 8,
             calls: 24,
             recvs: 16,
             pins: 12,
             params_kib: 96,
+            pipes: 5,
+            pipe_kib: 8,
+            notifications: 5,
+            notification_waits: 6,
             ..Capacity::DEFAULT
         };
         let secret = ring_server_core::BootSecret::new([3; 32]);
@@ -98,6 +130,7 @@ impl Walk {
             completions: 0,
             delivered: 0,
             transferred: 0,
+            object_calls: 0,
             created: 0,
             ended: 0,
         };
@@ -127,6 +160,7 @@ impl Walk {
             }
         }
         let sure = grants.len();
+        grants.push(Grant::kernel("processes", KernelCapSource::ProcessSpawner));
         for actor in &self.actors {
             let pid = actor.client.pid;
             grants.push(Grant::manager("manager", pid));
@@ -149,7 +183,7 @@ impl Walk {
             }
         }
         let limits = Limits {
-            cap_slots: 18,
+            cap_slots: 26,
             threads: 5,
             sleeps: 3,
             outstanding_calls: 12,
@@ -290,7 +324,8 @@ impl Walk {
         self.next_data += 1;
         let opcode = match self.random.below(100) {
             0..=6 => return self.thread_entry(at, user_data),
-            7..=34 => CAP_OP_CALL,
+            7..=14 => return self.object_entry(at, user_data),
+            15..=34 => CAP_OP_CALL,
             35..=59 => CAP_OP_RECV,
             60..=84 => CAP_OP_RETURN,
             85..=88 => CAP_OP_NOP,
@@ -409,6 +444,55 @@ impl Walk {
                 method_id: self.random.below(2) as u16,
                 ..base
             },
+        }
+    }
+
+    /// A call that makes, or uses, a pipe or a notification: mostly sensible.
+    fn object_entry(&mut self, at: usize, user_data: u64) -> CapSqe {
+        let client = &self.actors[at].client;
+        let (pid, spawner) = (client.pid, client.find("processes"));
+        let holds = self.system.server.holds(pid);
+        let held: Vec<(u32, u64)> = holds
+            .map(|(id, hold)| (id.raw(), hold.interface_id))
+            .filter(|(_, interface)| OBJECTS.contains(interface))
+            .collect();
+        // What came in results fills the table, unless some of it goes again.
+        let last = self.system.server.holds(pid).last().map(|(id, _)| id.raw());
+        if let Some(last) = last.filter(|_| self.random.one_in(3)) {
+            return System::release_sqe(last, user_data);
+        }
+        let (cap_id, method_id, params) = match spawner {
+            Some(spawner) if held.is_empty() || self.random.one_in(6) => {
+                let (method, word) = self.random.pick(&[(1, 1500), (1, 0), (0x8000, 0)]);
+                (spawner, method, message_of(word))
+            }
+            _ if held.is_empty() => (self.cap(at), 0, message_of(1)),
+            _ => {
+                let (cap, interface) = self.random.pick(&held);
+                let method = self.random.below(5) as u16;
+                let bytes = self.random.below(900) as usize;
+                let word = self.random.pick(&[0, 1, 300, u64::MAX]);
+                let is_write = interface == PIPE_INTERFACE_ID && method == 1;
+                let params = match is_write {
+                    true => data_message(bytes),
+                    false => message_of(word),
+                };
+                (cap, method, params)
+            }
+        };
+        let addr = self.addr();
+        if let Some(memory) = self.system.machine.memory.get_mut(&pid) {
+            // A range that cannot be written is the server's to refuse.
+            let _ = memory.write(addr, &params);
+        }
+        CapSqe {
+            cap_id,
+            method_id,
+            addr,
+            len: params.len() as u32,
+            result_addr: self.addr(),
+            result_len: self.random.pick(&[0, 16, 64, 1024, 1024, 1024]),
+            ..sqe(CAP_OP_CALL, OBJECT_CALL | user_data)
         }
     }
 
@@ -554,6 +638,7 @@ impl Walk {
         let actor = &mut self.actors[at];
         let opcode = actor.open.remove(&cqe.user_data);
         self.completions += 1;
+        self.object_calls += u64::from(cqe.user_data & OBJECT_CALL != 0 && cqe.result >= 0);
         if opcode == Some(CAP_OP_RECV) && cqe.result >= 0 {
             assert!(cqe.result >= 56 && cqe.call_id != 0);
             actor.calls.push(cqe.call_id);
@@ -590,6 +675,12 @@ fn hostile_clients_break_no_invariant() {
     println!("{completions} completions, {delivered} calls delivered, {transferred} capabilities");
     assert!(delivered > steps / 1000, "the walk reaches deliveries");
     assert!(transferred > 0, "the walk reaches transfers");
+    let used = walk.object_calls;
+    println!("{used} calls to pipes and notifications succeeded");
+    assert!(
+        used > steps / 1000,
+        "the walk reaches pipes and notifications"
+    );
     let (created, ended) = (walk.created, walk.ended);
     println!("{created} threads created, {ended} ended by themselves");
     assert!(ended > 50 && created > 300, "the walk reaches threads");

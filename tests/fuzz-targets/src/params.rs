@@ -14,14 +14,21 @@ const CALLS_MAX: usize = 24;
 const RESULT: u64 = Client::DATA + 0x2_0000;
 
 /// Interfaces of the kernel objects, in the order inputs choose them.
-const INTERFACES: [u64; 6] = [
+const INTERFACES: [u64; 11] = [
     capos_config::CONSOLE_INTERFACE_ID,
     capos_config::TIMER_INTERFACE_ID,
     capos_config::CAPABILITY_MANAGER_INTERFACE_ID,
     capos_config::PROCESS_SPAWNER_INTERFACE_ID,
     capos_config::PROCESS_HANDLE_INTERFACE_ID,
     capos_config::BOOT_PACKAGE_INTERFACE_ID,
+    capos_config::PIPE_INTERFACE_ID,
+    capos_config::WALL_CLOCK_INTERFACE_ID,
+    capos_config::ENTROPY_SOURCE_INTERFACE_ID,
+    sel4_capos_schema::NOTIFICATION_INTERFACE_ID,
+    sel4_capos_schema::SIGNALLER_INTERFACE_ID,
 ];
+/// Stands for the method that makes a notification.
+const CREATE_NOTIFICATION: u8 = 4;
 
 /// Calls methods with the params in `data`: object, method, length, bytes.
 pub(crate) fn run(data: &[u8]) {
@@ -29,7 +36,10 @@ pub(crate) fn run(data: &[u8]) {
     let mut world = World::new();
     for call in 0..CALLS_MAX as u64 {
         let Some(object) = input.step() else { break };
-        let method = u16::from(input.u8() % 4);
+        let method = match input.u8() % 5 {
+            CREATE_NOTIFICATION => sel4_capos_schema::method::CREATE_NOTIFICATION,
+            method => method.into(),
+        };
         let result_len = input.pick(&[512, 0, 24, 56, 4096, 0x1_0000]);
         let len = usize::from(input.u16()) % 4097;
         let params = input.bytes(len);
@@ -43,7 +53,8 @@ pub(crate) fn run(data: &[u8]) {
             .holds(0)
             .filter(|(_, hold)| hold.interface_id == interface);
         let held: Vec<u32> = held.map(|(id, _)| id.raw()).collect();
-        let Some(&cap_id) = held.get(usize::from(object) / 6 % held.len().max(1)) else {
+        let Some(&cap_id) = held.get(usize::from(object) / INTERFACES.len() % held.len().max(1))
+        else {
             continue;
         };
         world.poke(0, Client::DATA, params);

@@ -45,6 +45,7 @@ impl World {
             server,
             machine: Model::default(),
         };
+        system.machine.generator = Some(0);
         system.machine.manifest = (0..=255).cycle().take(5000).collect();
         system.machine.programs.names = vec!["prog".into(), "bad".into()];
         let info = SessionInfo::new(b"guests").expect("a short identity");
@@ -71,6 +72,8 @@ impl World {
             Grant::kernel("park", KernelCapSource::ParkSpace),
             Grant::kernel("boot", KernelCapSource::BootPackage),
             Grant::kernel("own", KernelCapSource::Endpoint),
+            Grant::kernel("clock", KernelCapSource::WallClock),
+            Grant::kernel("entropy", KernelCapSource::EntropySource),
         ];
         if self.clients.is_empty() {
             grants.push(Grant::kernel("spawner", KernelCapSource::ProcessSpawner));

@@ -5,10 +5,9 @@
 //! on the standard library's prelude in its interfaces; the names it takes from
 //! there are imported instead.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::{fs, io::ErrorKind};
+use std::{fs, io};
 
 const SCHEMAS: [&str; 1] = ["notification"];
 /// What every generated module begins with.
@@ -33,7 +32,7 @@ fn generate(schema: &str) -> io::Result<String> {
         .file(directory.join(format!("{schema}.capnp")))
         .output_path(out.path())
         .run()
-        .map_err(|error| io::Error::new(ErrorKind::Other, error.to_string()))?;
+        .map_err(|error| io::Error::other(error.to_string()))?;
     let text = fs::read_to_string(out.path().join(file_name(schema)))?;
     Ok(text.replace(MODULE_HEAD, &format!("{MODULE_HEAD}{IMPORTS}")))
 }
