@@ -263,7 +263,7 @@ fn each_argument_wrong_in_turn_is_refused_without_a_trace() {
         (with(&|e| e.stack_top += 8), 0),
         (with(&|e| e.stack_top |= 1), 0),
         (with(&|e| e.stack_top = USER_END + 16), 0),
-        (with(&|e| e.stack_top = u64::MAX & !15), 0),
+        (with(&|e| e.stack_top = !15), 0),
         (with(&|e| e.fs_base = USER_END), 0),
         (with(&|e| e.fs_base = u64::MAX), 0),
         (GOOD, 1),
