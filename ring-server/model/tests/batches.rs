@@ -106,7 +106,11 @@ fn calls_that_wait_end_with_the_owner_although_a_spawn_fails_behind_it() {
     let mut system = System::new();
     let mut parent = parent(&mut system);
     let owner = parent.cap("endpoint");
-    let mut peer = system.spawn(&[Grant::client("server", parent.pid, parent.cap_id("endpoint"))]);
+    let mut peer = system.spawn(&[Grant::client(
+        "server",
+        parent.pid,
+        parent.cap_id("endpoint"),
+    )]);
     peer.submit(&CapSqe {
         result_addr: RESULT,
         result_len: 256,
@@ -249,11 +253,7 @@ fn a_facet_made_after_the_last_one_went_names_the_endpoint() {
         Grant::client("facet", parent.pid, parent.cap_id("endpoint")),
     ]);
     // The holder hands its facet over, so that the parent has owner and facet.
-    system.put_descriptors(
-        &holder,
-        0,
-        &[(holder.cap("facet"), CAP_TRANSFER_MODE_COPY)],
-    );
+    system.put_descriptors(&holder, 0, &[(holder.cap("facet"), CAP_TRANSFER_MODE_COPY)]);
     let recv = System::recv_sqe(owner, 1);
     batch(&mut system, &mut parent, &[recv]);
     let give = CapSqe {
@@ -296,7 +296,9 @@ fn a_facet_made_after_the_last_one_went_names_the_endpoint() {
     };
     let theirs = objects(&victim);
     assert!(
-        objects(&child).iter().all(|object| !theirs.contains(object)),
+        objects(&child)
+            .iter()
+            .all(|object| !theirs.contains(object)),
         "the child holds what is the victim's"
     );
     let as_owner = sqe(CAP_OP_RECV, 1);
