@@ -2,10 +2,12 @@
 //!
 //! CPIO "newc", made by `sel4-compose` and mapped by the kernel with the root
 //! task's own image. Its first entry, [`HASHES`], lists the SHA-256 digest of
-//! every other one as sha256sum(1) prints them. An entry is compared with its
-//! digest before its first use and never again: the archive is mapped
-//! read-only and only this program maps it. This finds damage between packing
-//! and booting; whoever can write the image can also write its digests.
+//! every other one as sha256sum(1) prints them. Every entry is compared with
+//! its digest once, before the first process: that takes longer than starting
+//! a process, and what is started later should not pay for it. The archive is
+//! mapped read-only and only this program maps it, so the answer stays true.
+//! This finds damage between packing and booting; whoever can write the image
+//! can also write its digests.
 //!
 //! # Invariants
 //! - **A1** Bytes of an entry leave this module only after their digest was
@@ -74,8 +76,6 @@ pub struct Package {
     pub manifest: &'static [u8],
     /// Whether the first program is out, which may be the supplied init.
     started: bool,
-    /// Whether to log what verifying takes.
-    pub is_debugged: bool,
 }
 
 impl Package {
@@ -83,15 +83,13 @@ impl Package {
     ///
     /// # Errors
     /// [`ArchiveError`].
-    pub fn open(mut archive: Archive) -> Result<(Self, KernelBootstrapManifest), ArchiveError> {
+    pub fn open(archive: Archive) -> Result<(Self, KernelBootstrapManifest), ArchiveError> {
         let manifest = archive.get(MANIFEST)?;
         let decoded = read_bootstrap_manifest(manifest).map_err(ArchiveError::Manifest)?;
-        archive.verify_programs();
         let package = Self {
             archive,
             manifest,
             started: false,
-            is_debugged: false,
         };
         Ok((package, decoded))
     }
@@ -104,18 +102,10 @@ impl Package {
     pub fn program(&mut self, name: &str) -> Result<&'static [u8], PrepareError> {
         let supplied = !self.started && name == RESERVED_INIT_BINARY_NAME;
         self.started = true;
-        let before = rdtsc();
         let found = match supplied {
             true => self.archive.get(INIT),
             false => self.archive.program(name),
         };
-        let ticks = rdtsc() - before;
-        if let (true, Ok(file)) = (self.is_debugged, &found) {
-            log!(
-                "program {name}: {} bytes verified in {ticks} ticks",
-                file.len()
-            );
-        }
         found.map_err(|error| match error {
             ArchiveError::NoProgram => PrepareError::NoSuchProgram,
             ArchiveError::Mismatch(_) => {
@@ -134,14 +124,30 @@ impl Package {
 struct Entry {
     name: &'static str,
     bytes: &'static [u8],
-    /// A1: the digest was compared.
-    is_verified: bool,
+    state: State,
+}
+
+/// What became of comparing an entry with its digest (A1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Verified,
+    Mismatch,
+    NoDigest,
+}
+
+/// What comparing all digests took.
+pub struct Verification {
+    /// Bytes compared.
+    pub bytes: usize,
+    /// Ticks of the time-stamp counter.
+    pub ticks: u64,
 }
 
 /// A boot archive in memory.
 pub struct Archive {
     entries: Vec<Entry>,
-    hashes: &'static str,
+    /// What it took to make sure of them.
+    pub verification: Verification,
 }
 
 impl Archive {
@@ -150,69 +156,73 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError::Count`]: it has no digests.
     pub fn new(bytes: &'static [u8]) -> Result<Self, ArchiveError> {
+        let before = rdtsc();
+        let hashes = digests(bytes)?;
         let entries: Vec<Entry> = cpio_reader::iter_files(bytes)
-            .map(|entry| Entry {
-                name: entry.name(),
-                bytes: entry.file(),
-                is_verified: false,
-            })
+            .filter(|entry| entry.name() != HASHES)
+            .map(|entry| Entry::new(entry.name(), entry.file(), hashes))
             .collect();
-        let mut hashes = entries.iter().filter(|entry| entry.name == HASHES);
-        let (first, rest) = (hashes.next(), hashes.count());
-        let text = first.filter(|_| rest == 0);
-        let text = text.and_then(|entry| core::str::from_utf8(entry.bytes).ok());
-        let count = usize::from(first.is_some()) + rest;
-        let hashes = text.ok_or(ArchiveError::Count(HASHES, count))?;
-        Ok(Self { entries, hashes })
-    }
-
-    /// Compares the digests of all programs now: it takes longer than starting
-    /// one. What does not match is refused when it is asked for.
-    fn verify_programs(&mut self) {
-        let programs = self.entries.iter_mut();
-        for program in programs.filter(|entry| entry.name.starts_with(PROGRAMS)) {
-            // The error comes again, with its reader, in `program`.
-            let _ = program.verified(self.hashes);
-        }
+        let verification = Verification {
+            bytes: entries.iter().map(|entry| entry.bytes.len()).sum(),
+            ticks: rdtsc() - before,
+        };
+        Ok(Self {
+            entries,
+            verification,
+        })
     }
 
     /// The contents of a program.
-    fn program(&mut self, name: &str) -> Result<&'static [u8], ArchiveError> {
-        let is_it = |entry: &Entry| entry.name.strip_prefix(PROGRAMS) == Some(name);
-        let entry = self.entries.iter_mut().find(|entry| is_it(entry));
-        entry.ok_or(ArchiveError::NoProgram)?.verified(self.hashes)
+    fn program(&self, name: &str) -> Result<&'static [u8], ArchiveError> {
+        let is_it = |entry: &&Entry| entry.name.strip_prefix(PROGRAMS) == Some(name);
+        let entry = self.entries.iter().find(is_it);
+        entry.ok_or(ArchiveError::NoProgram)?.contents()
     }
 
     /// The contents of the one entry called `name`.
-    fn get(&mut self, name: &'static str) -> Result<&'static [u8], ArchiveError> {
-        let count = self
-            .entries
-            .iter()
-            .filter(|entry| entry.name == name)
-            .count();
-        let entry = self.entries.iter_mut().find(|entry| entry.name == name);
-        let entry = entry.filter(|_| count == 1);
-        entry
-            .ok_or(ArchiveError::Count(name, count))?
-            .verified(self.hashes)
+    fn get(&self, name: &'static str) -> Result<&'static [u8], ArchiveError> {
+        let mut named = self.entries.iter().filter(|entry| entry.name == name);
+        match (named.next(), named.count()) {
+            (Some(entry), 0) => entry.contents(),
+            (first, rest) => {
+                let count = usize::from(first.is_some()) + rest;
+                Err(ArchiveError::Count(name, count))
+            }
+        }
     }
 }
 
+/// The listed digests.
+fn digests(archive: &'static [u8]) -> Result<&'static str, ArchiveError> {
+    let mut lists = cpio_reader::iter_files(archive).filter(|entry| entry.name() == HASHES);
+    let (first, rest) = (lists.next(), lists.count());
+    let count = usize::from(first.is_some()) + rest;
+    let text = first.filter(|_| rest == 0);
+    text.and_then(|entry| core::str::from_utf8(entry.file()).ok())
+        .ok_or(ArchiveError::Count(HASHES, count))
+}
+
 impl Entry {
-    /// Its bytes, once they are known to be the packed ones.
-    fn verified(&mut self, hashes: &str) -> Result<&'static [u8], ArchiveError> {
-        if self.is_verified {
-            return Ok(self.bytes);
-        }
+    /// An entry, compared with its digest in `hashes`.
+    fn new(name: &'static str, bytes: &'static [u8], hashes: &str) -> Self {
         let listed = hashes.lines().filter_map(|line| line.split_once("  "));
-        let mut listed = listed.filter(|(_, name)| *name == self.name);
+        let mut listed = listed.filter(|(_, listed)| *listed == name);
         let digest = listed.next().and_then(|(digits, _)| parse_digest(digits));
-        let digest = digest.ok_or_else(|| ArchiveError::NoDigest(self.name.into()))?;
-        if Sha256::digest(self.bytes)[..] != digest {
-            return Err(ArchiveError::Mismatch(self.name.into()));
+        let state = match digest {
+            None => State::NoDigest,
+            Some(digest) if Sha256::digest(bytes)[..] == digest => State::Verified,
+            Some(_) => State::Mismatch,
+        };
+        Self { name, bytes, state }
+    }
+
+    /// Its bytes, if they are the packed ones.
+    fn contents(&self) -> Result<&'static [u8], ArchiveError> {
+        match self.state {
+            State::Verified => Ok(self.bytes),
+            State::Mismatch => Err(ArchiveError::Mismatch(self.name.into())),
+            State::NoDigest => Err(ArchiveError::NoDigest(self.name.into())),
         }
-        self.is_verified = true;
-        Ok(self.bytes)
     }
 }
 

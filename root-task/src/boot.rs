@@ -16,7 +16,7 @@ use ring_server_core::{
 use sel4::{BootInfoPtr, CapRights, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
-use crate::archive::{Archive, ArchiveError, Package};
+use crate::archive::{Archive, ArchiveError, Package, Verification};
 use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::entropy::{NoEntropy, boot_secret};
@@ -111,8 +111,11 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
     let timer = open_timer(&mut broker, &mut clock)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
-    let (mut package, manifest) = Package::open(archive)?;
-    package.is_debugged = is_debugged(&manifest);
+    let Verification { bytes, ticks } = archive.verification;
+    let (package, manifest) = Package::open(archive)?;
+    if is_debugged(&manifest) {
+        log!("boot archive: {bytes} bytes verified in {ticks} ticks");
+    }
     let mut gate = Gate {
         world: World::new(broker, clock, console, package, endpoint),
         server: Server::with_boot_secret(boot_secret()?),

@@ -6,6 +6,7 @@
 //! the same place, prove that something was.
 
 use crate::machine::Machine;
+use crate::memory::MemoryUse;
 use crate::server::Server;
 
 /// One reading.
@@ -35,6 +36,10 @@ pub struct Books {
     pub endpoints: usize,
     /// Calls to them, waiting and in flight.
     pub calls: usize,
+    /// Memory that is promised to processes and objects.
+    pub memory: MemoryUse,
+    /// Records of memory objects.
+    pub memory_objects: usize,
     /// Receives that wait.
     pub receives: usize,
     /// Records of threads that handles name.
@@ -71,6 +76,7 @@ impl<M: Machine> Server<M> {
             references: objects + epochs,
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
+            memory_objects: self.memory.objects.used(),
             receives: self.endpoints.recvs.used(),
             thread_handles: self.thread_records.used(),
             pins: self.endpoints.pins.totals().0,

@@ -248,7 +248,7 @@ impl Slow {
 
     fn apply(&mut self, method: u16, addr: u64, size: u64, prot: u32) -> bool {
         let pages = Self::pages(addr, size);
-        let sound = addr % PAGE == 0 && size % PAGE == 0 && size > 0;
+        let sound = (addr | size).is_multiple_of(PAGE) && size > 0;
         let writes_code = prot & VM_PROT_WRITE != 0 && prot & VM_PROT_EXEC != 0;
         let takes_prot = matches!(method, vm::MAP | vm::PROTECT | vm::COMMIT);
         if !sound || takes_prot && (writes_code || prot > 7) {

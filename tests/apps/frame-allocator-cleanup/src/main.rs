@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use capos::capos_capnp::ExceptionType;
 use capos::prelude::*;
-use raw_ring::memory::{self, Frames, Object, PAGE, READ_WRITE, granted, refused};
+use raw_ring::objects::{self, Frames, Object, PAGE, READ_WRITE, granted, refused};
 use raw_ring::proof::{self, Failure, Proof, equal};
 use raw_ring::sharer::Sharer;
 use raw_ring::{Process, family};
@@ -64,7 +64,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
     let at = object.map(&mut process.ring, 0, (0, bytes), READ_WRITE);
     let at = granted("map", at)?;
     // SAFETY: the run is mapped there, and nothing of Rust's is.
-    unsafe { memory::store(at + bytes - 1, 7) };
+    unsafe { objects::store(at + bytes - 1, 7) };
     let rest = take_all(&mut process, frames)?;
     equal(
         "runs beside one held and mapped",

@@ -7,7 +7,7 @@ use capos::capos_capnp::ExceptionType;
 use capos::prelude::*;
 use raw_ring::Process;
 use raw_ring::latency::Hog;
-use raw_ring::memory::{self, PAGE, refused};
+use raw_ring::objects::{self, PAGE, refused};
 use raw_ring::proof::{self, Proof};
 
 /// Bytes it asks for at one time.
@@ -17,10 +17,10 @@ const BITE: u64 = 64 * PAGE;
 fn gobble(process: &mut Process, vm: u32) -> Result<u64, proof::Failure> {
     let mut pages = 0;
     for bite in [BITE, PAGE] {
-        while let Ok(at) = memory::map(&mut process.ring, vm, 0, bite)? {
+        while let Ok(at) = objects::map(&mut process.ring, vm, 0, bite)? {
             for page in 0..bite / PAGE {
                 // SAFETY: the memory was just mapped for us.
-                unsafe { memory::store(at + page * PAGE, 1) };
+                unsafe { objects::store(at + page * PAGE, 1) };
             }
             pages += bite / PAGE;
         }
@@ -34,7 +34,7 @@ fn prove(process: &mut Process) -> Proof {
     let pages = gobble(process, vm)?;
     hog.full(process, pages)?;
     while hog.goes_on(process)? {
-        let again = memory::map(&mut process.ring, vm, 0, PAGE);
+        let again = objects::map(&mut process.ring, vm, 0, PAGE);
         refused("one page more", again, ExceptionType::Overloaded)?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 #![no_main]
 
 use capos::prelude::*;
-use raw_ring::memory::{self, Frames, PAGE, READ_WRITE, granted};
+use raw_ring::objects::{self, Frames, PAGE, READ_WRITE, granted};
 use raw_ring::proof::{self, Proof, equal};
 use raw_ring::sharer::{Sharer, method};
 use raw_ring::{Process, family};
@@ -29,10 +29,10 @@ fn prove(runtime: &mut Runtime) -> Proof {
         for byte in 0..RECORD_BYTES {
             let value = (byte * 31 + record * 7 + byte / 251) as u8;
             // SAFETY: the record is in the mapping, where nothing of Rust's is.
-            unsafe { memory::store(at + offset + byte, value) };
+            unsafe { objects::store(at + offset + byte, value) };
         }
         // SAFETY: as above.
-        let sum = unsafe { memory::checksum(at + offset, RECORD_BYTES) };
+        let sum = unsafe { objects::checksum(at + offset, RECORD_BYTES) };
         let seen = consumer.ask(&mut process, method::SUM, [offset, RECORD_BYTES, record])?;
         equal("checksum of a record", seen, sum)?;
     }

@@ -1,7 +1,7 @@
 //! Takes a bit of everything, in an order that its seed decides, and lets go of
 //! little of it: heap pages, calls and receives that wait, capabilities in
-//! calls, timers, pipes, threads. It ends by exiting, by a fault, or not at
-//! all: then its parent ends it wherever it is.
+//! calls, timers, pipes, threads, mapped memory and memory objects. It ends by
+//! exiting, by a fault, or not at all: then its parent ends it wherever it is.
 //!
 //! Its threads use the one ring as they please, without a lock. Whatever that
 //! does to this program is its own business; the system must not notice.
@@ -20,7 +20,9 @@ use capos::CapSqe;
 use capos::capos_capnp::{pipe, process_spawner};
 use capos::prelude::*;
 use capos::syscall::cap_enter;
+use capos_config::{VM_PROT_READ, VM_PROT_WRITE};
 use raw_ring::chance::Chance;
+use raw_ring::memory_entries as memory;
 use raw_ring::proof::{Failure, no_params};
 use raw_ring::threads::{self, Request, owned};
 use raw_ring::timer::sleep_params;
@@ -36,6 +38,8 @@ const CREATE_PIPE: u16 = 1;
 const PIPE_READ: u16 = 0;
 const PIPE_WRITE: u16 = 1;
 const PAGE_BYTES: usize = 4096;
+const PAGE: u64 = PAGE_BYTES as u64;
+const READ_WRITE: u32 = VM_PROT_READ | VM_PROT_WRITE;
 const ROOM_BYTES: usize = 512;
 /// Steps before it is done at the latest.
 const STEPS_MAX: u64 = 60;
@@ -59,6 +63,8 @@ struct Lodger<'a> {
     timer: u32,
     spawner: u32,
     threads: u32,
+    vm: u32,
+    frames: u32,
     /// Params of methods that take none.
     none: Vec<u8>,
 }
@@ -210,6 +216,59 @@ impl Lodger<'_> {
         Ok(())
     }
 
+    /// Anonymous memory: mapped and touched, and perhaps taken back in part.
+    fn map(&mut self) -> Result<(), Failure> {
+        let size = (1 + self.chance.below(40)) * PAGE;
+        let mut answer = Mailbox::new(ROOM_BYTES);
+        let params = memory::map_params(0, size, READ_WRITE);
+        let ring = &mut self.process.ring;
+        let made = memory::perform(ring, self.vm, memory::vm::MAP, &params, &mut answer)?;
+        let Ok(addr) = memory::mapped_at(&answer, &made) else {
+            return Ok(());
+        };
+        touch(addr, size);
+        if self.chance.one_in(2) {
+            let part = (1 + self.chance.below(size / PAGE)) * PAGE;
+            let params = memory::unmap_params(addr, part);
+            memory::perform(ring, self.vm, memory::vm::UNMAP, &params, &mut answer)?;
+        }
+        Ok(())
+    }
+
+    /// A memory object: mapped perhaps, released perhaps, on its way in a call
+    /// perhaps.
+    fn object(&mut self) -> Result<(), Failure> {
+        let pages = 1 + self.chance.below(16);
+        let mut answer = Mailbox::new(ROOM_BYTES);
+        let count = memory::contiguous_params(pages as u32);
+        let method = memory::frames::ALLOC_CONTIGUOUS;
+        let ring = &mut self.process.ring;
+        let made = memory::perform(ring, self.frames, method, &count, &mut answer)?;
+        let Ok(object) = memory::allocated(&answer, &made) else {
+            return Ok(());
+        };
+        if self.chance.one_in(2) {
+            let params = memory::object_map_params(pages * PAGE, READ_WRITE);
+            let method = memory::object::MAP;
+            let mapped = memory::perform(ring, object, method, &params, &mut answer)?;
+            if let Ok(addr) = memory::mapped_at(&answer, &mapped) {
+                touch(addr, pages * PAGE);
+            }
+        }
+        if self.chance.one_in(4) {
+            let message = Message::new(&[], &[copied(object)]);
+            let own = self.own;
+            let entry = own.call(&message, self.room());
+            self.luggage.messages.push(message);
+            self.submit(entry)?;
+        }
+        if self.chance.one_in(3) {
+            return self.submit(release(object));
+        }
+        self.luggage.caps.push(object);
+        Ok(())
+    }
+
     /// A thread, of which a handle is kept.
     fn thread(&mut self) -> Result<(), Failure> {
         let params = Request::new(idle, self.chance.number()).params();
@@ -239,7 +298,7 @@ impl Lodger<'_> {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
-        match self.chance.below(11) {
+        match self.chance.below(14) {
             0 | 1 => self.touch_heap(),
             2 => self.call()?,
             3 => self.receive()?,
@@ -248,9 +307,20 @@ impl Lodger<'_> {
             6 => self.sleep()?,
             7 => self.pipe()?,
             8 | 9 => self.thread()?,
+            10 => self.map()?,
+            11 | 12 => self.object()?,
             _ => self.nap()?,
         }
         Ok(())
+    }
+}
+
+/// Writes to every page of a range this program has mapped.
+fn touch(addr: u64, size: u64) {
+    for at in (addr..addr + size).step_by(PAGE_BYTES) {
+        // SAFETY: the range was just mapped for reading and writing; its bytes
+        // mean nothing to anyone.
+        unsafe { (at as *mut u8).write_volatile(1) };
     }
 }
 
@@ -304,6 +374,8 @@ fn live(process: &mut Process, chance: Chance) -> Result<Chance, Failure> {
         timer: process.cap("timer")?,
         spawner: process.cap("spawner")?,
         threads: process.cap(threads::SPAWNER)?,
+        vm: process.cap("vm")?,
+        frames: process.cap("frames")?,
         none: no_params(),
         process,
         chance,

@@ -5,7 +5,7 @@
 
 use capos::capos_capnp::ExceptionType;
 use capos::prelude::*;
-use raw_ring::memory::{self, Frames, PAGE, READ_WRITE, granted, refused};
+use raw_ring::objects::{self, Frames, PAGE, READ_WRITE, granted, refused};
 use raw_ring::proof::{self, Proof, equal, that};
 use raw_ring::sharer::{Sharer, method};
 use raw_ring::{Process, family};
@@ -22,25 +22,25 @@ fn prove(runtime: &mut Runtime) -> Proof {
     let ours = object.map(&mut process.ring, 0, (0, BYTES), READ_WRITE);
     let ours = granted("map", ours)?;
     // SAFETY: three pages are mapped there, and nothing of Rust's is.
-    let sum = unsafe { memory::checksum(ours, BYTES) };
+    let sum = unsafe { objects::checksum(ours, BYTES) };
     let theirs = sharer.attach(&mut process, object, THEIRS)?;
     equal("their address", theirs, THEIRS)?;
     that(ours != theirs, "the same address")?;
     let fresh = sharer.ask(&mut process, method::SUM, [0, BYTES, 0])?;
     equal("zeroes on both sides", fresh, sum)?;
     // SAFETY: as above.
-    unsafe { memory::store(ours + PAGE + 17, 0x5a) };
+    unsafe { objects::store(ours + PAGE + 17, 0x5a) };
     sharer.ask(&mut process, method::FILL, [2 * PAGE, 100, 0xa5])?;
     // SAFETY: as above.
     let (own, other) = unsafe {
         (
-            memory::load(ours + PAGE + 17),
-            memory::load(ours + 2 * PAGE),
+            objects::load(ours + PAGE + 17),
+            objects::load(ours + 2 * PAGE),
         )
     };
     equal("what both wrote", (own, other), (0x5a, 0xa5))?;
     // SAFETY: as above.
-    let sum = unsafe { memory::checksum(ours, BYTES) };
+    let sum = unsafe { objects::checksum(ours, BYTES) };
     let seen = sharer.ask(&mut process, method::SUM, [0, BYTES, 0])?;
     equal("the same bytes", seen, sum)?;
     sharer.ask(&mut process, method::DETACH, [0; 3])?;

@@ -25,6 +25,7 @@ pub mod loopback;
 pub mod memory;
 pub mod memory_entries;
 mod message;
+pub mod objects;
 pub mod proof;
 pub mod sharer;
 pub mod spawner;

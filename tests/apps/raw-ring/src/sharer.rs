@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use capos::{KernelCapSource, Runtime, SpawnGrant};
 
 use crate::family::{self, Child};
-use crate::memory::Object;
+use crate::objects::Object;
 use crate::proof::{Failure, Process, Proof, equal};
 use crate::{Mailbox, Message, Sqe, call, copied};
 

@@ -301,12 +301,24 @@ impl Team {
         Ok((cqe, result))
     }
 
-    /// Waits for a thread to end; returns its exit code.
+    /// Waits for a thread to end; returns its exit code. For the first thread.
     ///
     /// # Errors
     /// The handle refuses.
     pub fn join(&self, handle: u32) -> Result<i64, Failure> {
-        let (cqe, result) = self.call(handle, method::JOIN, &crate::proof::no_params())?;
+        self.join_as(MAIN, handle)
+    }
+
+    /// As [`Team::join`], for any thread, which says who it is: were the entry
+    /// anybody's to have taken, the thread to be joined could be the one, and
+    /// would be refused for joining itself.
+    ///
+    /// # Errors
+    /// The handle refuses.
+    pub fn join_as(&self, tid: u32, handle: u32) -> Result<i64, Failure> {
+        let mut result = [0; 64];
+        let join = call(handle, method::JOIN).result(&mut result);
+        let cqe = self.perform(owned(join, tid))?;
         equal("bytes of a join", cqe.result, 24)?;
         joined(&result)
     }

@@ -8,7 +8,7 @@ use capos::prelude::*;
 use capos::{CapabilityRef, SpawnGrant, SpawnGrantMode, SpawnGrantSource};
 use capos_config::ring::{CAP_ERR_INVALID_PARAMS_BUFFER, PARK_TIMED_OUT, PARK_WOKEN};
 use capos_config::{MEMORY_OBJECT_INTERFACE_ID, SHARED_PARK_SPACE_INTERFACE_ID};
-use raw_ring::memory::{self, Frames, Object, PAGE, READ_WRITE, granted};
+use raw_ring::objects::{self, Frames, Object, PAGE, READ_WRITE, granted};
 use raw_ring::proof::{self, Failure, Proof, equal, that};
 use raw_ring::sharer::{Sharer, method};
 use raw_ring::{Process, family};
@@ -33,9 +33,9 @@ fn park_space(object: Object) -> SpawnGrant<'static> {
 /// Has the sharer park, wakes it, and sees what it says.
 fn meet(process: &mut Process, sharer: &Sharer, object: Object, at: u64) -> Proof {
     // SAFETY: the word's page is mapped, and nothing of Rust's is there.
-    unsafe { memory::store(at + WORD + 4, 0) };
+    unsafe { objects::store(at + WORD + 4, 0) };
     sharer.ask(process, method::PARK, [WORD, 0, 0])?;
-    let elsewhere = memory::unpark(object.0, at + WORD + 8, 9);
+    let elsewhere = objects::unpark(object.0, at + WORD + 8, 9);
     process
         .ring
         .expect("UNPARK of another word", elsewhere, 0)?;
@@ -43,14 +43,14 @@ fn meet(process: &mut Process, sharer: &Sharer, object: Object, at: u64) -> Proo
     // The sharer writes before it serves the next call.
     sharer.ask(process, method::SUM, [0, 8, 0])?;
     // SAFETY: as above.
-    let outcome = unsafe { memory::load(at + WORD + 4) };
+    let outcome = unsafe { objects::load(at + WORD + 4) };
     equal("outcome of PARK", i32::from(outcome) - 1, PARK_WOKEN)
 }
 
 /// UNPARK until someone was parked.
 fn wake(process: &mut Process, object: Object, at: u64) -> Proof {
     for _ in 0..10_000 {
-        let entry = memory::unpark(object.0, at + WORD, 9);
+        let entry = objects::unpark(object.0, at + WORD, 9);
         match process.ring.perform(entry)?.result {
             0 => {}
             1 => return Ok(()),
@@ -66,9 +66,9 @@ fn prove(runtime: &mut Runtime) -> Proof {
     let object = granted("alloc", frames.contiguous(&mut process.ring, 2))?;
     let at = object.map(&mut process.ring, 0, (0, 2 * PAGE), READ_WRITE);
     let at = granted("map", at)?;
-    let timeout = memory::park(object.0, at + WORD, 0, 1_000_000);
+    let timeout = objects::park(object.0, at + WORD, 0, 1_000_000);
     process.ring.expect("timeout", timeout, PARK_TIMED_OUT)?;
-    let nowhere = memory::park(object.0, THEIRS, 0, 0);
+    let nowhere = objects::park(object.0, THEIRS, 0, 0);
     process
         .ring
         .expect("no word of it", nowhere, CAP_ERR_INVALID_PARAMS_BUFFER)?;
@@ -80,7 +80,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
         meet(&mut process, &sharer, object, at)?;
         sharer.ask(&mut process, method::PARK, [WORD, 0, 0])?;
         sharer.terminate(runtime)?;
-        let entry = memory::unpark(object.0, at + WORD, 9);
+        let entry = objects::unpark(object.0, at + WORD, 9);
         process.ring.expect("nobody is left", entry, 0)?;
     }
     granted("unmap", object.unmap(&mut process.ring, at, 2 * PAGE))?;

@@ -8,7 +8,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 
 use capos::prelude::*;
-use raw_ring::memory::{self, Object, PAGE, READ_WRITE, granted};
+use raw_ring::objects::{self, Object, PAGE, READ_WRITE, granted};
 use raw_ring::proof::{self, Failure, Proof, equal};
 use raw_ring::{Mailbox, Process, Sqe, receive, returns};
 
@@ -80,10 +80,10 @@ fn park(process: &mut Process, shared: Shared, offset: u64) -> Proof {
     // A narrower authority, if there is one.
     let cap = process.cap("word").unwrap_or(shared.object.0);
     let word = shared.at + offset;
-    let cqe = process.ring.perform(memory::park(cap, word, 0, FOREVER))?;
+    let cqe = process.ring.perform(objects::park(cap, word, 0, FOREVER))?;
     // SAFETY: the byte behind the word is in the mapping, which the caller of
     // PARK sees to.
-    unsafe { memory::store(word + 4, cqe.result as u8 + 1) };
+    unsafe { objects::store(word + 4, cqe.result as u8 + 1) };
     Ok(())
 }
 
@@ -103,13 +103,13 @@ fn serve(process: &mut Process) -> Proof {
                 let [offset, len, byte] = words(&request, shared)?;
                 for at in offset..offset + len {
                     // SAFETY: `words` checked that the range is mapped.
-                    unsafe { memory::store(shared.at + at, byte as u8) };
+                    unsafe { objects::store(shared.at + at, byte as u8) };
                 }
             }
             (method::SUM, Some(shared)) => {
                 let [offset, len, _] = words(&request, shared)?;
                 // SAFETY: as above.
-                answer = unsafe { memory::checksum(shared.at + offset, len) };
+                answer = unsafe { objects::checksum(shared.at + offset, len) };
             }
             (method::DETACH, Some(shared)) => {
                 let ring = &mut process.ring;

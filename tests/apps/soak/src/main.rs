@@ -89,6 +89,8 @@ fn cycle(runtime: &mut Runtime, chance: &mut Chance) -> Result<i64, Failure> {
         family::fresh("threads", KernelCapSource::ThreadSpawner),
         family::fresh("control", KernelCapSource::ThreadControl),
         family::fresh("park", KernelCapSource::ParkSpace),
+        family::fresh("vm", KernelCapSource::VirtualMemory),
+        family::fresh("frames", KernelCapSource::FrameAllocator),
         family::fresh(&seed, KernelCapSource::Timer),
     ];
     let child = family::spawn(runtime, LODGER, &grants)?;

@@ -85,7 +85,7 @@ extern "C" fn parents(_: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
         let handle = sure(team().start(ends, code));
         sure(equal(
             "a child's code",
-            sure(team().join(handle)),
+            sure(team().join_as(tid, handle)),
             code as i64,
         ));
         sure(equal(

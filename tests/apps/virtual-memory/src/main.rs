@@ -14,7 +14,7 @@ use capos_config::capset::CAPSET_VADDR;
 use capos_config::process_layout::{USER_IMAGE_BASE, USER_STACK_BASE};
 use capos_config::ring::RING_VADDR;
 use capos_config::{VM_PROT_EXEC, VM_PROT_READ, VM_PROT_WRITE};
-use raw_ring::memory::{PAGE, load, store};
+use raw_ring::objects::{PAGE, load, store};
 use raw_ring::proof::{self, Failure, Proof, equal};
 
 const FOREVER: u64 = u64::MAX;
