@@ -2,8 +2,9 @@
 //!
 //! `*.capnp` beside this crate is the source; `src/generated` is what
 //! `capnpc-rust` makes of it, committed so that building needs no schema
-//! compiler. `cargo run -p schema-gen` makes it anew; a test of that program
-//! compares the two wherever the `capnp` tool is installed.
+//! compiler. `cargo run --manifest-path tools/schema-gen/Cargo.toml` makes it
+//! anew; a test of that program compares the two where the `capnp` tool is
+//! installed.
 
 #![no_std]
 

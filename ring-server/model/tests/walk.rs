@@ -440,7 +440,8 @@ impl Walk {
             },
             _ => CapSqe {
                 // Handles go to the lowest free slots.
-                cap_id: (self.random.below(3) as u32) << 24 | FACETS + self.random.below(8) as u32,
+                cap_id: ((self.random.below(3) as u32) << 24)
+                    | (FACETS + self.random.below(8) as u32),
                 method_id: self.random.below(2) as u16,
                 ..base
             },

@@ -75,7 +75,7 @@ mod tests {
             let made = generate(schema).expect("the schema compiles");
             assert!(
                 body(&committed) == body(&made),
-                "{schema} changed: run `cargo run -p schema-gen`"
+                "{schema} changed: run `cargo run --manifest-path tools/schema-gen/Cargo.toml`"
             );
         }
     }
