@@ -64,8 +64,6 @@ pub struct Books {
     pub sessions: usize,
     /// Deadlines that are set.
     pub deadlines: usize,
-    /// Memory that is promised.
-    pub memory: MemoryUse,
 }
 
 impl<M: Machine> Server<M> {
@@ -79,7 +77,6 @@ impl<M: Machine> Server<M> {
             references: objects + epochs,
             endpoints: self.endpoints.table.used(),
             calls: self.endpoints.calls.used(),
-            memory: self.memory_use(),
             memory_objects: self.memory.objects.used(),
             receives: self.endpoints.recvs.used(),
             thread_handles: self.thread_records.used(),
