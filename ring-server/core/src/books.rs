@@ -71,7 +71,6 @@ impl<M: Machine> Server<M> {
     pub fn books(&self) -> Books {
         let (objects, epochs) = self.objects.total_references();
         let mut books = Books {
-            memory: self.memory_use(),
             objects: self.objects.counts().0,
             epochs: self.objects.counts().1,
             references: objects + epochs,

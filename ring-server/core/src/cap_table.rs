@@ -13,6 +13,8 @@
 //!   removed on top.
 //! - **T4** `used` is the number of holds, at most `limit`.
 //! - **T5** Only a slot with a hold can be reserved for a move.
+//! - **T6** The holder is charged the pages of its holds and of its mappings of
+//!   memory objects, within its limit.
 
 use alloc::vec::Vec;
 

@@ -908,7 +908,7 @@ fn a_service_object_is_a_facet_with_a_receiver_cookie() {
     }
 }
 
-/// Two generations on one account: when the first ends, what it was allowed
+/// L2: two generations on one account: when the first ends, what it was allowed
 /// and did not use is all that the second may still start.
 #[test]
 fn an_account_does_not_grow_when_its_first_program_ends() {
