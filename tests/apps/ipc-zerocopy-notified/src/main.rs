@@ -155,7 +155,7 @@ fn spoiled(
     line.producer.publish();
     page.overwrite(word, value);
     let ring = &mut process.ring;
-    equal("bits", line.exchange.signal_and_wait(ring, SOME)?, SOME)?;
+    equal("bits", line.exchange.signal_and_wait(ring, LAST)?, SOME)?;
     peer.totals(process)
 }
 
