@@ -6,13 +6,13 @@
 //! off. So the root task counts what each process's entries take. A process
 //! that had one slice worth of it has had its turn: all its threads go to the
 //! priority one below that of their class, where they run only when none of
-//! their class can, and come back after a time. Beside nobody a process
-//! loses nothing.
+//! their class can, and come back after as long as they had. Beside nobody a
+//! process loses nothing.
 //!
-//! Processes come back one at a time, at least two slices apart, so at full
-//! priority the root task works for them at most half the time, however many
-//! they are. Each comes back after at most two slices for each process there
-//! can be.
+//! Processes come back one at a time, each after twice what it had since the
+//! one before it, so at full priority the root task works for them at most half
+//! the time, however many they are. What a process had is one slice and at most
+//! one entry more: its budget and the submission that exceeded it.
 //!
 //! Time is counted for the process and not for the thread: a thread can speak
 //! for its siblings, but for nobody else (`crate::client`, N1).
@@ -32,8 +32,6 @@ use crate::clock::{Clock, rdtsc};
 const SLICE_NS: u64 = 10_000_000;
 /// How long one entry may go on taking submissions.
 const BUDGET_NS: u64 = 1_000_000;
-/// Least time between two processes that come back.
-const SPACING_NS: u64 = 2 * SLICE_NS;
 
 /// A process that had its turn.
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +91,13 @@ impl Fairness {
 
     /// Ends a process's turn; `false` if it had ended before.
     pub fn spend(&mut self, pid: Pid, now_ns: u64) -> bool {
-        self.used[pid.slot()] = 0;
+        let used = core::mem::take(&mut self.used[pid.slot()]);
+        let used_ns = used.saturating_mul(SLICE_NS) / self.slice_ticks;
         if self.spent.iter().any(|spent| spent.pid == pid) {
             return false;
         }
         let last_ns = self.spent.back().map_or(self.restored_ns, |s| s.due_ns);
-        let due_ns = (now_ns + SLICE_NS).max(last_ns + SPACING_NS);
+        let due_ns = (now_ns + used_ns).max(last_ns + 2 * used_ns);
         self.spent.push_back(Spent { pid, due_ns });
         true
     }

@@ -159,8 +159,9 @@ impl Gate {
     fn advance(&mut self) {
         self.timer.armed = None;
         let now = self.world.clock.now_ns();
-        self.server.advance(&mut self.world, now);
+        // Those that wake get ahead of those that come back.
         self.world.begin_turns(now);
+        self.server.advance(&mut self.world, now);
     }
 
     /// Answers a fault and counts what that took (`crate::fairness`).

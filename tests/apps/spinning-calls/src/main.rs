@@ -31,7 +31,7 @@ const SLEEP_NS: u64 = 2_000_000;
 /// Time for a child to get ready.
 const SETTLED_NS: u64 = 300_000_000;
 /// How much later a sleep may end beside a caller: one submission, and room.
-const LATER_MAX_NS: u64 = 8_000_000;
+const LATER_MAX_NS: u64 = 3_000_000;
 /// Rounds of work that waits for nothing.
 const ROUNDS: u64 = 200_000_000;
 /// Most thousandths of the time alone that the work may take: half the
