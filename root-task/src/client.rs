@@ -32,7 +32,7 @@ use core::fmt;
 use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
-    EntryState, LoadPlan, Protection,
+    EntryState, LoadPlan, Protection, TlsSlot,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Class, Pid, THREADS_MAX, ThreadEntry, Tid};
@@ -250,7 +250,9 @@ impl Client {
         self.load_tls(broker, program)?;
         let cnode = broker.sizes().cnode(CNODE_RADIX);
         self.cspace = Some(broker.create_object(cnode)?);
-        let entry = program.plan.entry_state(u64::from(self.pid.raw()), true);
+        let slot = TlsSlot::of(self.pid.slot());
+        let pid = u64::from(self.pid.raw());
+        let entry = program.plan.entry_state(pid, true, slot);
         let thread = self.make_thread(broker, fault_endpoint, Tid::MAIN, 0)?;
         Ok(thread
             .tcb()
@@ -275,7 +277,7 @@ impl Client {
 
     /// The TLS block: template, zeroes, and the thread pointer at itself.
     fn load_tls(&self, broker: &mut Broker, program: &Program<'_>) -> Result<(), BuildError> {
-        let Some(tls) = program.plan.tls() else {
+        let Some(tls) = program.plan.tls_in(TlsSlot::of(self.pid.slot())) else {
             return Ok(());
         };
         for address in (tls.region_base..tls.region_end()).step_by(PAGE_BYTES as usize) {

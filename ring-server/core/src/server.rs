@@ -25,7 +25,8 @@ use capos_config::ring::{
     CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
-use capos_loader::{AddressMap, Footprint};
+use capos_loader::tls::TLS_SLOTS;
+use capos_loader::{AddressMap, Footprint, TlsSlot};
 
 use crate::cap_table::{CapId, CapTable, Hold};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError, CapSetPage};
@@ -58,6 +59,8 @@ pub const WAIT_FOREVER: u64 = u64::MAX;
 
 /// Objects that exist once, before any process does.
 pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
+
+const _: () = assert!(PROCESS_SLOTS as u64 <= TLS_SLOTS, "a place for each");
 
 /// Stateless kernel objects, which exist once.
 const ROOTS: [Object; 11] = [
@@ -367,7 +370,9 @@ impl<M: Machine> Server<M> {
             session.processes += 1;
         }
         self.memory.promise(&Footprint::default(), &footprint);
-        let mut process = Process::new(pid, spec.ring, caps, spec.space, spec.limits, session);
+        let mut space = spec.space;
+        space.place_tls(TlsSlot::of(pid.slot()));
+        let mut process = Process::new(pid, spec.ring, caps, space, spec.limits, session);
         process.class = spec.class;
         self.processes[pid.slot()] = Some(Box::new(process));
         self.next_pid = pid.successor().unwrap_or(pid);

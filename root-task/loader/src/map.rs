@@ -18,8 +18,9 @@ use crate::error::MapError;
 use crate::image::LoadPlan;
 use crate::layout::{
     CAPSET_ADDRESS, DYNAMIC_BASE, PAGE_BYTES, PAGE_MASK, Protection, RING_ADDRESS, STACK_BASE,
-    STACK_TOP, USER_LIMIT, page_floor,
+    STACK_TOP, TLS_BASE, TLS_LIMIT, USER_LIMIT, page_floor,
 };
+use crate::tls::{TlsPlan, TlsSlot};
 
 /// How a page of a region comes into being.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,10 @@ impl Footprint {
 /// Bits of the addresses one table of each level maps, lowest level first.
 const TABLE_SPAN_BITS: [u32; 3] = [21, 30, 39];
 const LEAF_SPAN: u64 = 1 << TABLE_SPAN_BITS[0];
+const _: () = assert!(
+    TLS_BASE / LEAF_SPAN == (TLS_LIMIT - 1) / LEAF_SPAN,
+    "all places of a TLS block need the same tables"
+);
 
 /// A range of pages with one meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,9 +263,14 @@ pub const DYNAMIC_REGION_CAPACITY: usize = 512;
 pub struct AddressMap {
     regions: Vec<Region>,
     capacity: usize,
-    /// Index of the region that was asked about last, if it is still there: a
-    /// program's buffers tend to lie in one.
-    recent: Cell<usize>,
+    /// The first thread's TLS block, whose region is in `regions`.
+    tls: Option<TlsPlan>,
+    /// Index of the region that a buffer to be read was in last, if it is still
+    /// there: a program's buffers tend to lie in one.
+    recent_read: Cell<usize>,
+    /// As `recent_read`, of a buffer that was to be written: params and results
+    /// seldom lie in one region.
+    recent_written: Cell<usize>,
 }
 
 impl AddressMap {
@@ -270,12 +280,15 @@ impl AddressMap {
         Self {
             regions: Vec::with_capacity(capacity.min(32)),
             capacity,
-            recent: Cell::new(0),
+            tls: None,
+            recent_read: Cell::new(0),
+            recent_written: Cell::new(0),
         }
     }
 
     /// The map a program starts with: segments, stack, TLS block, ring, and
-    /// CapSet if it has one.
+    /// CapSet if it has one. The TLS block is in the first slot, until
+    /// [`place_tls`](Self::place_tls) moves it.
     pub fn for_program(plan: &LoadPlan, has_capset: bool) -> Self {
         let mut map = Self::new(DYNAMIC_REGION_CAPACITY);
         for segment in plan.segments() {
@@ -297,13 +310,7 @@ impl AddressMap {
             kind: RegionKind::Stack,
         });
         if let Some(tls) = plan.tls() {
-            map.push_fixed(Region {
-                start: tls.region_base,
-                end: tls.region_end(),
-                protection: Protection::READ_WRITE,
-                backing: Backing::Eager,
-                kind: RegionKind::Tls,
-            });
+            map.push_tls(*tls);
         }
         map.push_fixed(single_page(
             RING_ADDRESS,
@@ -319,6 +326,31 @@ impl AddressMap {
         }
         map.check();
         map
+    }
+
+    /// Adds the first thread's TLS block.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn insert_tls(&mut self, tls: TlsPlan) -> Result<(), MapError> {
+        self.insert(tls_region(&tls))?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// Moves the first thread's TLS block to its slot (L6), before the program
+    /// has run. How much there is does not change: all slots lie in what one
+    /// page table maps.
+    pub fn place_tls(&mut self, slot: TlsSlot) {
+        if let Some(tls) = self.tls {
+            self.regions.retain(|region| region.kind != RegionKind::Tls);
+            self.push_tls(tls.placed(slot));
+        }
+    }
+
+    /// FS base of the first thread when it starts, if it has a TLS block.
+    pub fn tls_fs_base(&self) -> Option<u64> {
+        self.tls.map(|tls| tls.fs_base)
     }
 
     /// All regions, by rising address.
@@ -401,34 +433,47 @@ impl AddressMap {
     }
 
     /// True when the process may read `length` bytes at `address`.
+    #[inline]
     pub fn is_readable(&self, address: u64, length: u64) -> bool {
-        length == 0 || self.covers(address, length, Region::is_readable)
+        length == 0 || self.covers(address, length, &self.recent_read, Region::is_readable)
     }
 
     /// True when the process may write `length` bytes at `address`.
     #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
-        length == 0 || self.covers(address, length, Region::is_writable)
+        length == 0 || self.covers(address, length, &self.recent_written, Region::is_writable)
     }
 
     /// [`check_range`](Self::check_range) without reasons: every buffer of
     /// every submission is asked about.
     #[inline]
-    fn covers(&self, address: u64, length: u64, allows: impl Fn(&Region) -> bool) -> bool {
+    fn covers(
+        &self,
+        address: u64,
+        length: u64,
+        recent: &Cell<usize>,
+        allows: impl Fn(&Region) -> bool,
+    ) -> bool {
         let Some(end) = address.checked_add(length) else {
             return false;
         };
-        let recent = self.regions.get(self.recent.get());
-        if recent.is_some_and(|region| region.start <= address && end <= region.end) {
-            return recent.is_some_and(allows);
+        let known = self.regions.get(recent.get());
+        if known.is_some_and(|region| region.start <= address && end <= region.end) {
+            return known.is_some_and(allows);
         }
-        self.covers_by_search(address, end, allows)
+        self.covers_by_search(address, end, recent, allows)
     }
 
     #[cold]
-    fn covers_by_search(&self, address: u64, end: u64, allows: impl Fn(&Region) -> bool) -> bool {
+    fn covers_by_search(
+        &self,
+        address: u64,
+        end: u64,
+        recent: &Cell<usize>,
+        allows: impl Fn(&Region) -> bool,
+    ) -> bool {
         let first = self.regions.partition_point(|region| region.end <= address);
-        self.recent.set(first);
+        recent.set(first);
         let mut covered = address;
         for region in &self.regions[first..] {
             if region.start > covered || !allows(region) {
@@ -725,6 +770,11 @@ impl AddressMap {
         }
     }
 
+    fn push_tls(&mut self, tls: TlsPlan) {
+        self.push_fixed(tls_region(&tls));
+        self.tls = Some(tls);
+    }
+
     fn first_overlap(&self, at: usize, region: &Region) -> Option<u64> {
         let before = self.regions[..at]
             .last()
@@ -814,6 +864,16 @@ impl AddressMap {
         let tail = region.tail_from(address);
         region.end = address;
         self.regions.insert(at, tail);
+    }
+}
+
+const fn tls_region(tls: &TlsPlan) -> Region {
+    Region {
+        start: tls.region_base,
+        end: tls.region_end(),
+        protection: Protection::READ_WRITE,
+        backing: Backing::Eager,
+        kind: RegionKind::Tls,
     }
 }
 
