@@ -25,6 +25,8 @@
 
 use capnp::Word;
 use capos_config::ring::{CAP_ERR_INVALID_RESULT_BUFFER, CapCqe, CapSqe};
+use capos_loader::AddressMap;
+use capos_loader::layout::{TLS_BASE, TLS_LIMIT};
 
 use crate::cap_table::HoldOrigin;
 use crate::dispatch::{Caller, Outcome};
@@ -49,6 +51,19 @@ pub(crate) const USER_CANONICAL_END: u64 = 1 << 47;
 /// Whether a program may put this into an address register.
 pub(crate) const fn is_user_address(address: u64) -> bool {
     address < USER_CANONICAL_END
+}
+
+/// Why such a base is refused.
+const NOT_OWN: &str = "FS base in the TLS region that is not this program's own";
+
+/// Refuses an FS base that may be another program's: the TLS region holds those
+/// of all first threads (L6 of the loader), and each is its own program's.
+fn check_fs_base(space: &AddressMap, fs_base: u64) -> Result<(), Exception> {
+    let is_own = space.tls_fs_base() == Some(fs_base);
+    if is_own || !(TLS_BASE..TLS_LIMIT).contains(&fs_base) {
+        return Ok(());
+    }
+    Err(Exception::invalid_argument(NOT_OWN))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +105,12 @@ impl<M: Machine> Server<M> {
         let request = self
             .fetch_params(machine, caller, sqe)
             .and_then(|params| thread_control::decode(params, sqe));
+        let request = request.and_then(|request| match request {
+            thread_control::Request::SetFsBase(fs_base) => {
+                self.check_fs_base(caller, fs_base).map(|()| request)
+            }
+            _ => Ok(request),
+        });
         match request {
             Ok(thread_control::Request::GetFsBase) => self.get_fs_base(machine, caller, sqe),
             Ok(thread_control::Request::SetFsBase(fs_base)) => {
@@ -115,6 +136,12 @@ impl<M: Machine> Server<M> {
         self.answer(machine, caller, sqe, emitted)
     }
 
+    fn check_fs_base(&self, caller: Caller, fs_base: u64) -> Result<(), Refusal> {
+        let process = self.process(caller.thread.pid);
+        let process = process.ok_or(Exception::disconnected("no process"))?;
+        Ok(check_fs_base(&process.space, fs_base)?)
+    }
+
     /// CALL to a `ThreadSpawner`.
     pub(crate) fn call_thread_spawner(
         &mut self,
@@ -125,6 +152,7 @@ impl<M: Machine> Server<M> {
         let created = self
             .fetch_params(machine, caller, sqe)
             .and_then(|params| thread_spawner::decode(params, sqe))
+            .and_then(|entry| self.check_fs_base(caller, entry.fs_base).map(|()| entry))
             .and_then(|entry| self.spawn_thread(machine, caller, sqe, &entry));
         match created {
             Ok(cqe) => Outcome::Complete(cqe),
@@ -518,5 +546,47 @@ impl<M: Machine> Server<M> {
 fn process_retains<R>(process: Option<&mut process::Process<R>>, index: usize) {
     if let Some(process) = process {
         process.observed[index].retained = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use capos_loader::tls::TLS_SLOTS;
+    use capos_loader::{FileRange, TlsPlan, TlsSlot};
+
+    use super::*;
+
+    /// A block of one page in a slot, with its thread pointer in the middle.
+    fn space(slot: TlsSlot) -> (AddressMap, u64) {
+        let first = TlsPlan {
+            region_base: TLS_BASE,
+            pages: 1,
+            image: TLS_BASE,
+            template: FileRange::default(),
+            fs_base: TLS_BASE + 0x40,
+        };
+        let mut space = AddressMap::new(4);
+        space.insert_tls(first).expect("the map is empty");
+        space.place_tls(slot);
+        space.check();
+        (space, slot.end() - 0x1000 + 0x40)
+    }
+
+    #[test]
+    fn of_all_bases_in_the_tls_region_a_process_may_set_its_own() {
+        for number in 0..TLS_SLOTS as usize {
+            let (own, base) = space(TlsSlot::of(number));
+            assert_eq!(own.tls_fs_base(), Some(base));
+            let others = (0..TLS_SLOTS as usize).filter(|other| *other != number);
+            let others = others.map(|other| space(TlsSlot::of(other)).1);
+            let edges = [TLS_BASE, base - 1, base + 1, TLS_LIMIT - 1];
+            for refused in others.chain(edges) {
+                let expected = Err(Exception::invalid_argument(NOT_OWN));
+                assert_eq!(check_fs_base(&own, refused), expected, "{refused:#x}");
+            }
+            for fine in [0, TLS_BASE - 1, base, TLS_LIMIT, USER_CANONICAL_END - 1] {
+                assert_eq!(check_fs_base(&own, fine), Ok(()), "{fine:#x}");
+            }
+        }
     }
 }

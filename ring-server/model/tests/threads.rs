@@ -4,6 +4,7 @@ mod support;
 
 use capos_config::KernelCapSource;
 use capos_config::capos_capnp::{ExceptionType, thread_control, thread_handle, thread_spawner};
+use capos_config::process_layout::{USER_TLS_REGION_BASE, USER_TLS_REGION_LIMIT};
 use capos_config::ring::*;
 use ring_server_core::{
     CapId, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, Grant, Limits, Passing, ROOT_OBJECTS,
@@ -697,6 +698,35 @@ fn each_thread_has_its_own_fs_base() {
         assert_eq!(team.exception(&cqe), ExceptionType::Failed, "{base:#x}");
     }
     assert_eq!(get(&mut team, tid), USER_END - 1, "unchanged");
+    team.over();
+}
+
+/// Where all first threads have their blocks: not a place for other bases.
+#[test]
+fn a_base_in_the_tls_region_is_refused() {
+    let mut team = Team::new();
+    for base in [USER_TLS_REGION_BASE, USER_TLS_REGION_LIMIT - 1] {
+        let params = words(|message| {
+            message
+                .init_root::<thread_control::set_fs_base_params::Builder<'_>>()
+                .set_fs_base(base);
+        });
+        let entry = team.named("control", SET_FS_BASE, &params);
+        let cqe = team.run(&entry);
+        assert_eq!(team.exception(&cqe), ExceptionType::InvalidArgument);
+        let entry = ThreadEntry {
+            fs_base: base,
+            ..GOOD
+        };
+        let cqe = team.try_create(&entry, 0);
+        assert_eq!(team.exception(&cqe), ExceptionType::InvalidArgument);
+        assert_eq!((cqe.cap_count, cqe.flags), (0, 0));
+    }
+    assert!(team.system.machine.threads.is_empty());
+    for fs_base in [USER_TLS_REGION_BASE - 1, USER_TLS_REGION_LIMIT] {
+        let cqe = team.try_create(&ThreadEntry { fs_base, ..GOOD }, 0);
+        team.created(&cqe);
+    }
     team.over();
 }
 

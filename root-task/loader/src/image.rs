@@ -18,7 +18,7 @@ use crate::layout::{
     EntryState, IMAGE_BASE, IMAGE_LIMIT, PAGE_BYTES, PAGE_MASK, Protection, USER_LIMIT, page_ceil,
     page_floor,
 };
-use crate::tls::{self, TlsHeader, TlsPlan};
+use crate::tls::{self, TlsHeader, TlsPlan, TlsSlot};
 
 /// Most program headers a file may have.
 pub const MAX_PROGRAM_HEADERS: u16 = 32;
@@ -177,9 +177,15 @@ impl LoadPlan {
         &self.segments[..self.segment_count]
     }
 
-    /// The first thread's TLS block, if the program has thread-locals.
+    /// The first thread's TLS block in the first slot, if the program has
+    /// thread-locals.
     pub const fn tls(&self) -> Option<&TlsPlan> {
         self.tls.as_ref()
+    }
+
+    /// The first thread's TLS block in a slot, if the program has thread-locals.
+    pub fn tls_in(&self, slot: TlsSlot) -> Option<TlsPlan> {
+        self.tls.as_ref().map(|tls| tls.placed(slot))
     }
 
     /// Content of the image page that contains `address`; `None` when no
@@ -191,8 +197,8 @@ impl LoadPlan {
     }
 
     /// Registers of the program's first thread.
-    pub fn entry_state(&self, pid: u64, has_capset: bool) -> EntryState {
-        let fs_base = self.tls.as_ref().map_or(0, |tls| tls.fs_base);
+    pub fn entry_state(&self, pid: u64, has_capset: bool, slot: TlsSlot) -> EntryState {
+        let fs_base = self.tls_in(slot).map_or(0, |tls| tls.fs_base);
         EntryState::process(self.entry, pid, has_capset, fs_base)
     }
 

@@ -20,6 +20,7 @@
 //! - **L4** Regions of an [`AddressMap`] are sorted, disjoint and page-aligned
 //!   ([`AddressMap::check`]).
 //! - **L5** No input makes this crate panic (held by the property tests).
+//! - **L6** No two processes have the same first thread pointer ([`tls`]).
 //!
 //! The layout constants come from `capos-config`; see [`layout`].
 
@@ -42,4 +43,4 @@ pub use manifest::read_bootstrap_manifest;
 pub use map::{
     Access, AddressMap, Backing, Denied, FaultVerdict, Footprint, Owner, Page, Region, RegionKind,
 };
-pub use tls::TlsPlan;
+pub use tls::{TlsPlan, TlsSlot};

@@ -18,8 +18,9 @@ use crate::error::MapError;
 use crate::image::LoadPlan;
 use crate::layout::{
     CAPSET_ADDRESS, DYNAMIC_BASE, PAGE_BYTES, PAGE_MASK, Protection, RING_ADDRESS, STACK_BASE,
-    STACK_TOP, USER_LIMIT, page_floor,
+    STACK_TOP, TLS_BASE, TLS_LIMIT, USER_LIMIT, page_floor,
 };
+use crate::tls::{TlsPlan, TlsSlot};
 
 /// How a page of a region comes into being.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,10 @@ impl Footprint {
 /// Bits of the addresses one table of each level maps, lowest level first.
 const TABLE_SPAN_BITS: [u32; 3] = [21, 30, 39];
 const LEAF_SPAN: u64 = 1 << TABLE_SPAN_BITS[0];
+const _: () = assert!(
+    TLS_BASE / LEAF_SPAN == (TLS_LIMIT - 1) / LEAF_SPAN,
+    "all places of a TLS block need the same tables"
+);
 
 /// A range of pages with one meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,6 +263,8 @@ pub const DYNAMIC_REGION_CAPACITY: usize = 512;
 pub struct AddressMap {
     regions: Vec<Region>,
     capacity: usize,
+    /// The first thread's TLS block, whose region is in `regions`.
+    tls: Option<TlsPlan>,
     /// Index of the region that a buffer to be read was in last, if it is still
     /// there: a program's buffers tend to lie in one.
     recent_read: Cell<usize>,
@@ -273,13 +280,15 @@ impl AddressMap {
         Self {
             regions: Vec::with_capacity(capacity.min(32)),
             capacity,
+            tls: None,
             recent_read: Cell::new(0),
             recent_written: Cell::new(0),
         }
     }
 
     /// The map a program starts with: segments, stack, TLS block, ring, and
-    /// CapSet if it has one.
+    /// CapSet if it has one. The TLS block is in the first slot, until
+    /// [`place_tls`](Self::place_tls) moves it.
     pub fn for_program(plan: &LoadPlan, has_capset: bool) -> Self {
         let mut map = Self::new(DYNAMIC_REGION_CAPACITY);
         for segment in plan.segments() {
@@ -301,13 +310,7 @@ impl AddressMap {
             kind: RegionKind::Stack,
         });
         if let Some(tls) = plan.tls() {
-            map.push_fixed(Region {
-                start: tls.region_base,
-                end: tls.region_end(),
-                protection: Protection::READ_WRITE,
-                backing: Backing::Eager,
-                kind: RegionKind::Tls,
-            });
+            map.push_tls(*tls);
         }
         map.push_fixed(single_page(
             RING_ADDRESS,
@@ -323,6 +326,31 @@ impl AddressMap {
         }
         map.check();
         map
+    }
+
+    /// Adds the first thread's TLS block.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn insert_tls(&mut self, tls: TlsPlan) -> Result<(), MapError> {
+        self.insert(tls_region(&tls))?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// Moves the first thread's TLS block to its slot (L6), before the program
+    /// has run. How much there is does not change: all slots lie in what one
+    /// page table maps.
+    pub fn place_tls(&mut self, slot: TlsSlot) {
+        if let Some(tls) = self.tls {
+            self.regions.retain(|region| region.kind != RegionKind::Tls);
+            self.push_tls(tls.placed(slot));
+        }
+    }
+
+    /// FS base of the first thread when it starts, if it has a TLS block.
+    pub fn tls_fs_base(&self) -> Option<u64> {
+        self.tls.map(|tls| tls.fs_base)
     }
 
     /// All regions, by rising address.
@@ -742,6 +770,11 @@ impl AddressMap {
         }
     }
 
+    fn push_tls(&mut self, tls: TlsPlan) {
+        self.push_fixed(tls_region(&tls));
+        self.tls = Some(tls);
+    }
+
     fn first_overlap(&self, at: usize, region: &Region) -> Option<u64> {
         let before = self.regions[..at]
             .last()
@@ -831,6 +864,16 @@ impl AddressMap {
         let tail = region.tail_from(address);
         region.end = address;
         self.regions.insert(at, tail);
+    }
+}
+
+const fn tls_region(tls: &TlsPlan) -> Region {
+    Region {
+        start: tls.region_base,
+        end: tls.region_end(),
+        protection: Protection::READ_WRITE,
+        backing: Backing::Eager,
+        kind: RegionKind::Tls,
     }
 }
 

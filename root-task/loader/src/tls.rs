@@ -8,6 +8,16 @@
 //!  region_base          image                    fs_base
 //!  |  padding           | template  | zeroes ... | self | zeroes (TCB) |
 //! ```
+//!
+//! # No two processes have the same FS base
+//! A kernel that remembers which FS base it set last does not set an equal one
+//! again, although a program can change the register itself. So that another
+//! program's base is never equal, each process slot has a page of the TLS
+//! region for itself, in which the block ends.
+//!
+//! - **L6** The last byte of the thread control block lies in the page of the
+//!   slot ([`TlsSlot`]). Blocks of different slots therefore have different
+//!   thread pointers, whatever the programs' sizes and alignments.
 
 use crate::error::{LoadError, SegmentKind};
 use crate::image::FileRange;
@@ -17,9 +27,34 @@ use crate::layout::{PAGE_BYTES, TLS_BASE, TLS_LIMIT, page_ceil};
 /// reach at fixed offsets from FS (0x28 is the stack protector's).
 pub const TCB_BYTES: u64 = 64;
 
-/// What the block may use: the region less one unmapped page at its end, so
-/// that running off the block cannot reach the ring.
-pub const TLS_AVAILABLE_BYTES: u64 = TLS_LIMIT - TLS_BASE - PAGE_BYTES;
+/// Places a TLS block can have; at least as many as processes can exist.
+pub const TLS_SLOTS: u64 = 64;
+
+/// Where the block of the first slot ends. The last slot's ends a page before
+/// the region does: that page stays unmapped, so that running off the block
+/// cannot reach the ring.
+const FIRST_END: u64 = TLS_LIMIT - TLS_SLOTS * PAGE_BYTES;
+
+/// What the block may use, in whichever slot: 768 KiB.
+pub const TLS_AVAILABLE_BYTES: u64 = FIRST_END - TLS_BASE;
+
+/// Where in the TLS region a process has its block; different for all live
+/// processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsSlot(u64);
+
+impl TlsSlot {
+    /// The place of the process in this process slot. Of numbers from
+    /// [`TLS_SLOTS`] on, several have the same place.
+    pub const fn of(process_slot: usize) -> Self {
+        Self(process_slot as u64 % TLS_SLOTS)
+    }
+
+    /// First address past the blocks of this slot.
+    pub const fn end(self) -> u64 {
+        FIRST_END + self.0 * PAGE_BYTES
+    }
+}
 
 /// The initial TLS block, as plain data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +72,17 @@ pub struct TlsPlan {
 }
 
 impl TlsPlan {
+    /// The block in a slot: whole pages away, so that every alignment stays.
+    pub const fn placed(&self, slot: TlsSlot) -> Self {
+        let region_base = slot.end() - self.pages * PAGE_BYTES;
+        Self {
+            region_base,
+            image: region_base + (self.image - self.region_base),
+            fs_base: region_base + (self.fs_base - self.region_base),
+            ..*self
+        }
+    }
+
     /// First address past the block's last page.
     pub const fn region_end(&self) -> u64 {
         self.region_base + self.pages * PAGE_BYTES
@@ -52,7 +98,7 @@ pub(crate) struct TlsHeader {
     pub align: u64,
 }
 
-/// Lays out the block; `None` when the template is empty.
+/// Lays out the block, in the first slot; `None` when the template is empty.
 pub(crate) fn plan(header: &TlsHeader) -> Result<Option<TlsPlan>, LoadError> {
     if header.memory_bytes == 0 {
         return Ok(None);
@@ -75,8 +121,8 @@ pub(crate) fn plan(header: &TlsHeader) -> Result<Option<TlsPlan>, LoadError> {
         .memory_bytes
         .checked_next_multiple_of(align)
         .ok_or(wraps)?;
-    // TLS_BASE is page-aligned, so a thread pointer this far above it honours
-    // the template's alignment and the self pointer's own.
+    // A thread pointer this far above a page boundary honours the template's
+    // alignment and the self pointer's own.
     let reach = offset
         .checked_next_multiple_of(align.max(16))
         .ok_or(wraps)?;
@@ -90,9 +136,10 @@ pub(crate) fn plan(header: &TlsHeader) -> Result<Option<TlsPlan>, LoadError> {
             available: TLS_AVAILABLE_BYTES,
         });
     }
-    let fs_base = TLS_BASE + reach;
+    let region_base = FIRST_END - needed;
+    let fs_base = region_base + reach;
     Ok(Some(TlsPlan {
-        region_base: TLS_BASE,
+        region_base,
         pages: needed / PAGE_BYTES,
         image: fs_base - offset,
         template: header.template,
@@ -102,6 +149,8 @@ pub(crate) fn plan(header: &TlsHeader) -> Result<Option<TlsPlan>, LoadError> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
+
     use super::*;
 
     fn header(memory_bytes: u64, align: u64) -> TlsHeader {
@@ -140,6 +189,40 @@ mod tests {
             assert!(tls.fs_base + TCB_BYTES <= tls.region_end());
             assert!(tls.region_end() < TLS_LIMIT);
         }
+    }
+
+    #[test]
+    fn no_slots_share_a_thread_pointer() {
+        let sizes = [1, 8, 64, 2000, 4016, 4017, 4032, 4033, 4080, 4096, 12_288];
+        let most = TLS_AVAILABLE_BYTES - TCB_BYTES;
+        let mut owner = BTreeMap::new();
+        for size in sizes.into_iter().chain([most]) {
+            for align in [1, 16, 64, 128, 1024, 4096] {
+                let Ok(Some(tls)) = plan(&header(size, align)) else {
+                    assert_eq!((size, align > 64), (most, true));
+                    continue;
+                };
+                for slot in 0..TLS_SLOTS {
+                    let placed = tls.placed(TlsSlot::of(slot as usize));
+                    check_placed(&tls, &placed, align);
+                    assert_eq!(*owner.entry(placed.fs_base).or_insert(slot), slot);
+                }
+            }
+        }
+    }
+
+    fn check_placed(tls: &TlsPlan, placed: &TlsPlan, align: u64) {
+        assert!(placed.region_base >= TLS_BASE && placed.region_end() < TLS_LIMIT);
+        assert_eq!(placed.pages, tls.pages);
+        assert_eq!(placed.fs_base - placed.image, tls.fs_base - tls.image);
+        assert!(placed.image >= placed.region_base);
+        assert!(placed.fs_base.is_multiple_of(align.max(16)));
+        let last = placed.fs_base + TCB_BYTES - 1;
+        assert_eq!(
+            last / PAGE_BYTES,
+            placed.region_end() / PAGE_BYTES - 1,
+            "L6"
+        );
     }
 
     #[test]

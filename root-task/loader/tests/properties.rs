@@ -6,10 +6,13 @@ mod common;
 use std::collections::BTreeMap;
 
 use capos_lib::elf as upstream;
-use capos_loader::layout::{DYNAMIC_BASE, IMAGE_BASE, IMAGE_LIMIT, PAGE_BYTES, USER_LIMIT};
+use capos_loader::layout::{
+    DYNAMIC_BASE, IMAGE_BASE, IMAGE_LIMIT, PAGE_BYTES, TLS_BASE, TLS_LIMIT, USER_LIMIT,
+};
+use capos_loader::tls::{TCB_BYTES, TLS_SLOTS};
 use capos_loader::{
     Access, AddressMap, Backing, Denied, FaultVerdict, LoadPlan, MapError, Protection, Region,
-    RegionKind,
+    RegionKind, TlsSlot,
 };
 use common::property;
 use common::{Elf, Header, PT_DYNAMIC, PT_LOAD, PT_NOTE, PT_TLS};
@@ -125,11 +128,8 @@ fn check_plan(plan: &LoadPlan, file: &[u8]) -> Result<(), TestCaseError> {
         end = segment.end;
     }
     prop_assert!(end <= IMAGE_LIMIT);
-    if let Some(tls) = plan.tls() {
-        prop_assert!(tls.template.of(file).is_some(), "L2 broken");
-        prop_assert!(tls.image >= tls.region_base);
-        prop_assert!(tls.image + tls.template.length <= tls.fs_base);
-        prop_assert!(tls.fs_base + 8 <= tls.region_end());
+    for number in 0..TLS_SLOTS as usize {
+        check_tls(plan, file, number)?;
     }
     let map = AddressMap::for_program(plan, true);
     let entry = map.classify_fault(plan.entry(), false, true);
@@ -138,9 +138,42 @@ fn check_plan(plan: &LoadPlan, file: &[u8]) -> Result<(), TestCaseError> {
         "the entry can be fetched"
     );
     prop_assert!(
-        map.is_writable(plan.entry_state(1, true).rsp, 8),
+        map.is_writable(plan.entry_state(1, true, TlsSlot::default()).rsp, 8),
         "the stack is there"
     );
+    Ok(())
+}
+
+/// The TLS block in one slot: inside the region, aligned, and its thread pointer
+/// no other slot's, whatever the other program (L6).
+fn check_tls(plan: &LoadPlan, file: &[u8], number: usize) -> Result<(), TestCaseError> {
+    let slot = TlsSlot::of(number);
+    let mut map = AddressMap::for_program(plan, true);
+    let before = map.footprint();
+    map.place_tls(slot);
+    map.check();
+    prop_assert_eq!(map.footprint(), before, "a slot costs nothing");
+    let fs_base = plan.entry_state(1, true, slot).fs_base;
+    let Some(tls) = plan.tls_in(slot) else {
+        prop_assert_eq!((fs_base, map.tls_fs_base()), (0, None));
+        return Ok(());
+    };
+    prop_assert_eq!(
+        (fs_base, map.tls_fs_base()),
+        (tls.fs_base, Some(tls.fs_base))
+    );
+    prop_assert!(tls.template.of(file).is_some(), "L2 broken");
+    prop_assert!(TLS_BASE <= tls.region_base && tls.region_base <= tls.image);
+    prop_assert!(tls.image + tls.template.length <= tls.fs_base);
+    prop_assert!(fs_base + TCB_BYTES <= tls.region_end() && tls.region_end() < TLS_LIMIT);
+    prop_assert!(map.is_writable(tls.region_base, tls.region_end() - tls.region_base));
+    prop_assert!(!map.is_readable(tls.region_end(), 1), "past the block");
+    // No program asks for an alignment that the first slot's would not show.
+    let first = plan.tls().map_or(0, |tls| tls.fs_base);
+    prop_assert_eq!(fs_base % PAGE_BYTES, first % PAGE_BYTES, "alignment lost");
+    let page = (fs_base + TCB_BYTES - 1) / PAGE_BYTES;
+    let of_first_slot = (TLS_LIMIT / PAGE_BYTES) - TLS_SLOTS - 1;
+    prop_assert_eq!(page, of_first_slot + number as u64, "L6 broken");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use capos_loader::{
     AddressMap, Backing, Denied, FaultVerdict, LoadError, LoadPlan, RegionKind, SegmentKind,
+    TlsSlot,
 };
 use common::{Elf, Header, PT_DYNAMIC, PT_INTERP, R, W, X};
 
@@ -39,7 +40,7 @@ fn a_typical_program_is_planned() {
     assert_eq!(pages, [(2, 2), (1, 1), (1, 0x301)]);
     assert_eq!(plan.eager_pages(), 4 + 1, "one page of TLS");
     assert_eq!(plan.demand_pages(), 0x300);
-    let state = plan.entry_state(9, true);
+    let state = plan.entry_state(9, true, TlsSlot::default());
     assert_eq!(
         (state.rdi, state.rsi, state.rdx),
         (0x120_0000, 9, 0x130_0000)
@@ -97,7 +98,7 @@ fn the_map_of_a_program_has_its_regions() {
         "above the stack"
     );
     assert_eq!(
-        deny(0x110_1000, true, false),
+        deny(0x11c_0000, true, false),
         Denied::Unmapped,
         "past the TLS block"
     );
@@ -356,7 +357,7 @@ fn thread_locals() {
     none.headers[3] = Header::tls(0x4010, 0x20_3010, 0, 0, 8);
     let plan = LoadPlan::parse(&none.build()).unwrap();
     assert_eq!(plan.tls(), None, "an empty template needs no block");
-    assert_eq!(plan.entry_state(1, true).fs_base, 0);
+    assert_eq!(plan.entry_state(1, true, TlsSlot::of(3)).fs_base, 0);
 }
 
 #[test]

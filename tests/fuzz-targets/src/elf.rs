@@ -1,6 +1,6 @@
 //! The program loader: a plan, if there is one, is sound.
 
-use capos_loader::{AddressMap, LoadPlan};
+use capos_loader::{AddressMap, LoadPlan, TlsSlot};
 
 const PAGE: u64 = 4096;
 /// Pages looked at in each segment.
@@ -32,8 +32,15 @@ pub(crate) fn run(data: &[u8]) {
         "no page past the end"
     );
     for has_capset in [false, true] {
-        AddressMap::for_program(&plan, has_capset).check();
-        plan.entry_state(1, has_capset);
+        let mut map = AddressMap::for_program(&plan, has_capset);
+        map.check();
+        for number in [0, 63] {
+            let slot = TlsSlot::of(number);
+            map.place_tls(slot);
+            map.check();
+            let fs_base = plan.entry_state(1, has_capset, slot).fs_base;
+            assert_eq!(map.tls_fs_base().unwrap_or(0), fs_base, "one placement");
+        }
     }
     let pages: u64 = plan.segments().iter().map(|segment| segment.pages()).sum();
     assert!(plan.demand_pages() <= pages, "no more pages than there are");
