@@ -35,10 +35,11 @@ use capos_loader::{
     EntryState, LoadPlan, Protection, TlsSlot,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
-use ring_server_core::{Pid, THREADS_MAX, ThreadEntry, Tid};
+use ring_server_core::{Class, Pid, THREADS_MAX, ThreadEntry, Tid};
 use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
 
 use crate::paging::Repeats;
+use crate::priority;
 use crate::window::{Page, RingWindow};
 
 const CNODE_RADIX: u8 = 4;
@@ -157,6 +158,9 @@ pub struct Client {
     pub repeats: Repeats,
     /// Calls whose delivery let a thread of it run next.
     pub hand_overs: u32,
+    /// How urgent it is.
+    pub class: Class,
+    /// Its threads' priority, now.
     priority: u8,
     /// Cores its threads are spread over.
     cores: u64,
@@ -218,7 +222,8 @@ impl Client {
             space,
             repeats: Repeats::new(),
             hand_overs: 0,
-            priority: program.priority,
+            class: program.class,
+            priority: priority::of(program.class),
             cores: program.cores,
             cspace: None,
             threads: [const { None }; THREADS_MAX],
@@ -378,6 +383,20 @@ impl Client {
         }
     }
 
+    /// Changes the priority of all its threads, present and future.
+    ///
+    /// # Errors
+    /// The kernel's first; the other threads have it all the same.
+    pub fn set_priority(&mut self, priority: u8) -> sel4::Result<()> {
+        self.priority = priority;
+        let authority = init_thread::slot::TCB.cap();
+        let mut outcome = Ok(());
+        for thread in self.threads.iter().flatten() {
+            outcome = outcome.and(thread.tcb().tcb_set_priority(authority, priority));
+        }
+        outcome
+    }
+
     /// The thread in a place, as named by a badge.
     #[inline]
     pub fn thread_at(&self, index: usize) -> Option<&Thread> {
@@ -429,8 +448,8 @@ impl Client {
 pub struct Program<'a> {
     /// The process's number.
     pub pid: Pid,
-    /// The priority of its threads.
-    pub priority: u8,
+    /// How urgent it is.
+    pub class: Class,
     /// How many cores there are.
     pub cores: u64,
     /// The program's name.

@@ -67,7 +67,7 @@ enum Next {
 }
 
 impl Next {
-    /// Lets a thread retry what it faulted on.
+    /// Lets a thread retry the instruction it faulted on, or trapped with.
     const RETRY: Self = Self::Answer(MessageInfo::new(0, 0, 0), [0; FAST_MESSAGE_REGISTERS]);
 }
 
@@ -107,7 +107,7 @@ impl Gate {
             next = if badge & TIMER_BADGE != 0 {
                 self.on_timer()
             } else {
-                self.on_fault(info, badge, &words)
+                self.serve(info, badge, &words)
             };
             if self.world.take_alone_again() {
                 self.read_books();
@@ -125,7 +125,7 @@ impl Gate {
     /// Gives the hardware the earliest deadline, if it has another one.
     #[inline]
     fn set_timer(&mut self) {
-        while let Some(due) = self.server.next_deadline() {
+        while let Some(due) = self.next_deadline() {
             if self.timer.armed == Some(due) {
                 return;
             }
@@ -134,6 +134,15 @@ impl Gate {
                 return;
             }
             self.advance();
+        }
+    }
+
+    #[inline]
+    fn next_deadline(&self) -> Option<u64> {
+        match (self.server.next_deadline(), self.world.fairness.next_due()) {
+            (deadline, None) => deadline,
+            (None, due) => due,
+            (Some(deadline), Some(due)) => Some(deadline.min(due)),
         }
     }
 
@@ -150,7 +159,21 @@ impl Gate {
     fn advance(&mut self) {
         self.timer.armed = None;
         let now = self.world.clock.now_ns();
+        // Those that wake get ahead of those that come back.
+        self.world.begin_turns(now);
         self.server.advance(&mut self.world, now);
+    }
+
+    /// Answers a fault and counts what that took (`crate::fairness`).
+    #[inline]
+    fn serve(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
+        self.world.fairness.begin();
+        let next = self.on_fault(info, badge, words);
+        let (slot, _) = split_badge(badge);
+        if self.world.fairness.charge(slot) {
+            self.world.end_turn(slot);
+        }
+        next
     }
 
     #[inline]
@@ -186,6 +209,7 @@ impl Gate {
         }
         match self.trap(speaker, [rax, rdi, rsi]) {
             Trap::Resume(result) => self.answer_trap(words, result),
+            Trap::Again => Next::RETRY,
             Trap::Block => {
                 let saved = with_ipc_buffer(|buffer| Saved {
                     rip: buffer.mr_at::<{ UnknownSyscall::FAULT_IP }>() + TRAP_BYTES,
@@ -232,6 +256,7 @@ impl Gate {
             trap::CAP_ENTER => match self.server.cap_enter_at(world, pid, index, rdi, rsi) {
                 Entry::Resume(result) => Trap::Resume(result),
                 Entry::Block => Trap::Block,
+                Entry::Again => Trap::Again,
                 Entry::Ended(code) => {
                     self.on_end(pid, code);
                     Trap::Gone
@@ -296,6 +321,7 @@ impl Gate {
                 }
                 Next::Receive
             }
+            Trap::Again => Next::RETRY,
             Trap::Block => self.keep_waiting(speaker, saved),
             Trap::Gone => Next::Receive,
         }
@@ -347,6 +373,8 @@ impl Gate {
 enum Trap {
     /// It continues with this in RAX.
     Resume(u64),
+    /// It traps again at once, with the registers it had.
+    Again,
     /// It waits.
     Block,
     /// It is gone, or never was.

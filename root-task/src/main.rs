@@ -18,6 +18,7 @@ mod client;
 mod clock;
 mod end;
 mod entropy;
+mod fairness;
 mod gate;
 mod hardware;
 mod log;

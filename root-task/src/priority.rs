@@ -16,11 +16,17 @@ pub const SERVICE: u8 = 120;
 pub const APPLICATION: u8 = 100;
 
 const _: () = assert!(
-    APPLICATION < SERVICE,
+    APPLICATION < behind(SERVICE),
     "a spinning application delays no service"
 );
 const _: () = assert!(SERVICE < DRIVER, "a spinning service delays no device");
 const _: () = assert!(DRIVER < ROOT_TASK, "faults of drivers are answered");
+
+/// The priority of the threads of a program that had its turn (`crate::fairness`):
+/// behind all of its class, before everything below.
+pub const fn behind(priority: u8) -> u8 {
+    priority - 1
+}
 
 /// The priority of a program's threads. They all have the same: a program that
 /// wants some of its threads to be more urgent than others has no means to say

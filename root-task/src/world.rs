@@ -20,6 +20,7 @@ use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
 use crate::entropy;
+use crate::fairness::Fairness;
 use crate::log;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
@@ -34,6 +35,8 @@ pub struct World {
     pub broker: Broker,
     /// Time.
     pub clock: Clock,
+    /// Whose turn is over.
+    pub fairness: Fairness,
     /// The capOS console.
     pub console: Uart,
     /// Programs and manifest.
@@ -65,7 +68,7 @@ struct Prepared {
 
 impl World {
     /// A machine without clients. Their faults go to `endpoint`.
-    pub const fn new(
+    pub fn new(
         broker: Broker,
         clock: Clock,
         console: Uart,
@@ -74,6 +77,7 @@ impl World {
     ) -> Self {
         Self {
             broker,
+            fairness: Fairness::new(&clock),
             clock,
             console,
             package,
@@ -180,7 +184,7 @@ impl World {
         let prepared = self.prepared.take().ok_or(BuildError::NotPrepared)?;
         let program = client::Program {
             pid,
-            priority: priority::of(class),
+            class,
             cores: self.cores,
             name: &prepared.program.name,
             file: prepared.program.file,
@@ -193,6 +197,27 @@ impl World {
             return Err(error.into());
         }
         Ok(client)
+    }
+
+    /// Ends the turn of the process in a slot: others of its class run first.
+    #[cold]
+    pub fn end_turn(&mut self, slot: usize) {
+        let now = self.clock.now_ns();
+        let Some(client) = self.clients[slot].as_deref_mut() else {
+            return;
+        };
+        if self.fairness.spend(client.pid, now) {
+            change_priority(client, priority::behind(priority::of(client.class)));
+        }
+    }
+
+    /// Lets those come back that have waited for others long enough.
+    pub fn begin_turns(&mut self, now: u64) {
+        while let Some(pid) = self.fairness.take_due(now) {
+            if let Some(client) = self.client_mut(pid) {
+                change_priority(client, priority::of(client.class));
+            }
+        }
     }
 
     /// The client in a process slot, as named by a badge.
@@ -276,6 +301,12 @@ impl World {
     }
 }
 
+fn change_priority(client: &mut Client, priority: u8) {
+    if let Err(error) = message::preserve(|| client.set_priority(priority)) {
+        log!("pid {} keeps its priority: {error:?}", client.pid.raw());
+    }
+}
+
 #[cold]
 fn refused(error: BrokerError) -> NoMemory {
     log!("no memory: {error}");
@@ -326,6 +357,10 @@ impl Machine for World {
 
     fn now_ns(&mut self) -> u64 {
         self.clock.now_ns()
+    }
+
+    fn out_of_time(&mut self) -> bool {
+        self.fairness.is_over_budget()
     }
 
     fn console_write(&mut self, bytes: &[u8]) {
@@ -459,6 +494,7 @@ impl Machine for World {
         if let Err(error) = message::preserve(|| client.tear_down(&mut self.broker)) {
             log!("pid {} leaves something behind: {error}", pid.raw());
         }
+        self.fairness.forget(pid);
         self.alone_again = self.clients.iter().flatten().count() == 1;
     }
 

@@ -5,7 +5,10 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use cap_broker_core::{BootUntyped, BrokerConfig, BrokerError, ObjectSizes, PAGE_BITS, Slot};
+use cap_broker_core::{
+    BootUntyped, BrokerConfig, BrokerError, Kernel, ObjectKind, ObjectSizes, Operation, PAGE_BITS,
+    Slot,
+};
 use sel4::{BootInfo, ObjectBlueprint, init_thread};
 
 static CLAIMED: AtomicBool = AtomicBool::new(false);
@@ -26,6 +29,35 @@ pub fn untypeds(bootinfo: &BootInfo) -> Vec<BootUntyped> {
         is_device: desc.is_device(),
     })
     .collect()
+}
+
+/// Makes the kernel clear all memory now.
+///
+/// It gives memory out zeroed, and clears an untyped that comes from boot whole
+/// when something is first made of it: for the largest, millions of
+/// instructions that nothing can interrupt for the one who asks. An object made
+/// and deleted in each brings that forward; what comes later clears no more
+/// than was used.
+///
+/// # Errors
+/// The kernel's refusal to make so small an object: never seen.
+pub fn clear(
+    kernel: &mut impl Kernel,
+    untypeds: &[BootUntyped],
+    config: &BrokerConfig,
+) -> Result<(), BrokerError> {
+    let object = config.sizes.object(ObjectKind::Endpoint);
+    let slot = config.first_slot;
+    for untyped in untypeds.iter().filter(|untyped| !untyped.is_device) {
+        kernel.execute(&Operation::Retype {
+            untyped: untyped.slot,
+            object,
+            first: slot,
+            count: 1,
+        })?;
+        kernel.execute(&Operation::Delete { slot })?;
+    }
+    Ok(())
 }
 
 /// The core's configuration on this kernel and machine.

@@ -58,9 +58,11 @@ impl Broker {
         boot::claim();
         let config = boot::config(bootinfo)?;
         let untypeds = boot::untypeds(bootinfo);
+        let mut kernel = Sel4::new();
+        boot::clear(&mut kernel, &untypeds, &config)?;
         Ok(Self {
             books: Books::new(&untypeds, &config),
-            kernel: Sel4::new(),
+            kernel,
             grants: Grants::default(),
         })
     }

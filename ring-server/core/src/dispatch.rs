@@ -93,9 +93,31 @@ impl<M: Machine> Server<M> {
             return Outcome::code(sqe, code);
         }
         match object {
+            Object::Console
+            | Object::Timer
+            | Object::BootPackage
+            | Object::WallClock
+            | Object::EntropySource => self.call_kernel(machine, caller, sqe, object),
             Object::EndpointOwner(index) | Object::EndpointClient(index) => {
                 self.call_endpoint(machine, caller, sqe, &hold, index)
             }
+            _ => self.call_kept(machine, caller, sqe, &hold, object),
+        }
+    }
+
+    /// CALL to an object that is a record of this server. Kept apart from the
+    /// frequent ones, which would pay for its registers.
+    #[inline(never)]
+    fn call_kept(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        hold: &Hold,
+        object: Object,
+    ) -> Outcome {
+        match object {
+            Object::CapabilityManager(pid) => self.call_manager(machine, caller, sqe, pid),
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
             Object::VirtualMemory => self.call_virtual_memory(machine, caller, sqe),
@@ -105,7 +127,7 @@ impl<M: Machine> Server<M> {
             Object::ThreadSpawner => self.call_thread_spawner(machine, caller, sqe),
             Object::ThreadHandle(index) => self.call_thread_handle(machine, caller, sqe, index),
             Object::Notification(index) => {
-                self.call_notification(machine, caller, sqe, &hold, index)
+                self.call_notification(machine, caller, sqe, hold, index)
             }
             Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
             Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
@@ -133,7 +155,8 @@ impl<M: Machine> Server<M> {
         Ok((*hold, object, revoked))
     }
 
-    /// CALL to an object this server implements.
+    /// CALL to an object without state of its own, or without methods.
+    #[inline]
     fn call_kernel(
         &mut self,
         machine: &mut M,
@@ -141,10 +164,32 @@ impl<M: Machine> Server<M> {
         sqe: &CapSqe,
         object: Object,
     ) -> Outcome {
-        let managed = match object {
-            Object::CapabilityManager(pid) if pid != caller.thread.pid => Some(pid),
-            _ => None,
+        let Some(process) = self.processes[caller.slot].as_deref_mut() else {
+            return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED);
         };
+        let mut context = Context {
+            machine,
+            process,
+            slot: caller.slot,
+            deadlines: &mut self.deadlines,
+            params: Word::words_to_bytes_mut(&mut self.params),
+            reply: Word::words_to_bytes_mut(&mut self.reply),
+            sqe,
+        };
+        let result = match object {
+            Object::Console => kernel::console::call(&mut context),
+            Object::Timer => kernel::timer::call(&mut context),
+            Object::BootPackage => kernel::boot_package::call(&mut context),
+            Object::WallClock => kernel::wall_clock::call(&mut context),
+            Object::EntropySource => kernel::entropy::call(&mut context),
+            _ => Err(Exception::unimplemented().into()),
+        };
+        finish(context, result)
+    }
+
+    /// CALL to the manager of the process `pid`.
+    fn call_manager(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe, pid: Pid) -> Outcome {
+        let managed = (pid != caller.thread.pid).then_some(pid);
         let Some((process, other)) = two_processes(&mut *self.processes, caller.slot, managed)
         else {
             return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED);
@@ -159,34 +204,11 @@ impl<M: Machine> Server<M> {
             sqe,
         };
         let mut revoked = None;
-        let result = match object {
-            Object::Console => kernel::console::call(&mut context),
-            Object::Timer => kernel::timer::call(&mut context),
-            Object::BootPackage => kernel::boot_package::call(&mut context),
-            Object::WallClock => kernel::wall_clock::call(&mut context),
-            Object::EntropySource => kernel::entropy::call(&mut context),
-            Object::CapabilityManager(_) if managed.is_some() && other.is_none() => {
-                Err(Exception::disconnected("process ended").into())
-            }
-            Object::CapabilityManager(_) => {
-                let objects = &mut self.objects;
-                kernel::capability_manager::call(&mut context, objects, other, &mut revoked)
-            }
-            Object::ParkSpace
-            | Object::SharedParkSpace(_)
-            | Object::VirtualMemory
-            | Object::FrameAllocator
-            | Object::MemoryObject(_)
-            | Object::ProcessSpawner
-            | Object::ProcessHandle(_)
-            | Object::ThreadControl
-            | Object::ThreadSpawner
-            | Object::ThreadHandle(_)
-            | Object::Notification(_)
-            | Object::PipeRead(_)
-            | Object::PipeWrite(_)
-            | Object::EndpointOwner(_)
-            | Object::EndpointClient(_) => Err(Exception::unimplemented().into()),
+        let result = if managed.is_some() && other.is_none() {
+            Err(Exception::disconnected("process ended").into())
+        } else {
+            let objects = &mut self.objects;
+            kernel::capability_manager::call(&mut context, objects, other, &mut revoked)
         };
         let outcome = finish(context, result);
         if let Some(id) = revoked {

@@ -237,6 +237,13 @@ pub trait Machine {
     /// Monotonic time since boot in nanoseconds.
     fn now_ns(&mut self) -> u64;
 
+    /// Whether the thread that entered has had enough of the machine's time for
+    /// now. Asked between two submissions of one entry; those that are left
+    /// are taken when it enters again ([`Entry::Again`](crate::Entry)).
+    fn out_of_time(&mut self) -> bool {
+        false
+    }
+
     /// Emits bytes verbatim on the capOS console.
     fn console_write(&mut self, bytes: &[u8]);
 

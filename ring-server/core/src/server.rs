@@ -82,6 +82,10 @@ const ROOTS: [Object; 11] = [
 pub enum Entry {
     /// It continues now with this value in RAX.
     Resume(u64),
+    /// The machine ran out of time for it. It enters again with the same
+    /// arguments, before it executes anything else: the rest of its submissions
+    /// is still queued.
+    Again,
     /// It stays stopped until [`Machine::resume`] names it.
     Block,
     /// It ended; with a code, it was the last of its process, which ended with
@@ -226,6 +230,8 @@ enum Drained {
     Done,
     /// The head belongs to another thread.
     OwnedByOther,
+    /// The machine's time for this entry is over and there is more to take.
+    OutOfTime,
     /// The entering thread is parked.
     Parked,
     /// The entering thread ended, perhaps with its process.
@@ -450,7 +456,8 @@ impl<M: Machine> Server<M> {
     }
 
     /// Handles the `cap_enter` trap of thread `tid`: drains the submission
-    /// queue, then waits for `min_complete` completions or `timeout_ns`.
+    /// queue, then waits for `min_complete` completions or `timeout_ns`. The
+    /// timeout runs from the end of the drain, which [`Entry::Again`] puts off.
     pub fn cap_enter(
         &mut self,
         machine: &mut M,
@@ -493,11 +500,14 @@ impl<M: Machine> Server<M> {
         match drained {
             Drained::Parked => return Entry::Block,
             Drained::Ended(code) => return Entry::Ended(code),
-            Drained::Done | Drained::OwnedByOther => {}
+            Drained::Done | Drained::OwnedByOther | Drained::OutOfTime => {}
         }
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Entry::Block;
         };
+        if let Drained::OutOfTime = drained {
+            return Entry::Again;
+        }
         let available = process.ring.available();
         if let Drained::OwnedByOther = drained {
             let enough = available > 0 && available >= min_complete;
@@ -579,14 +589,17 @@ impl<M: Machine> Server<M> {
     }
 
     /// Takes and dispatches submissions until none is left, one cannot be
-    /// taken, or a queue's worth was taken.
+    /// taken, a queue's worth was taken, or time is up; at least one is taken
+    /// if one can be.
     #[inline]
     fn drain(&mut self, machine: &mut M, caller: Caller) -> Drained {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Drained::Done;
         };
         process.ring.flush_backlog();
-        for _ in 0..process.ring.pending() {
+        let mut left = process.ring.pending();
+        while left > 0 {
+            left -= 1;
             let Some(process) = self.processes[caller.slot].as_deref_mut() else {
                 return Drained::Done;
             };
@@ -624,6 +637,9 @@ impl<M: Machine> Server<M> {
             // S3: the next submission may free the same place, or fill it.
             if !self.dead.is_empty() {
                 self.reap(machine);
+            }
+            if left > 0 && machine.out_of_time() {
+                return Drained::OutOfTime;
             }
         }
         Drained::Done

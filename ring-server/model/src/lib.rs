@@ -74,6 +74,8 @@ pub struct Model {
     pub steps_left: Option<u32>,
     /// Reads and writes of memory that is not there or not writable.
     pub faults: u64,
+    /// Whether time is up after each submission.
+    pub hurried: bool,
 }
 
 impl Model {
@@ -190,6 +192,10 @@ impl Machine for Model {
 
     fn now_ns(&mut self) -> u64 {
         self.now_ns
+    }
+
+    fn out_of_time(&mut self) -> bool {
+        self.hurried
     }
 
     fn console_write(&mut self, bytes: &[u8]) {

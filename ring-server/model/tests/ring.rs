@@ -439,6 +439,74 @@ fn a_profile_narrows_sleeps_and_buffers() {
     assert_eq!(result, CAP_ERR_INVALID_PARAMS_BUFFER);
 }
 
+/// A queue of calls, NOPs and refused submissions, and how many of each entry
+/// are taken when time is up after each dispatch.
+#[test]
+fn a_drain_stops_when_time_is_up_and_goes_on_at_the_next_entry() {
+    let run = |hurried: bool| {
+        let mut system = System::new();
+        let mut client = system.spawn(&[CONSOLE]);
+        system.machine.hurried = hurried;
+        let params = write_line_params("x");
+        system.poke(&client, Client::DATA, &params);
+        let write = |user_data| CapSqe {
+            addr: Client::DATA,
+            len: params.len() as u32,
+            ..call(user_data, client.cap("console"), 1)
+        };
+        let batch: Vec<CapSqe> = (0..16)
+            .map(|n| match n % 4 {
+                0 | 2 => write(n),
+                1 => nop(n),
+                _ => call(n, 999, 0),
+            })
+            .collect();
+        batch.iter().for_each(|sqe| client.submit(sqe));
+        let mut heads = Vec::new();
+        let entry = loop {
+            let entry = system.enter(&client, 16, 1_000);
+            heads.push(client.ring.load(RingWord::SqHead));
+            if entry != Entry::Again {
+                break entry;
+            }
+        };
+        let completions = client.completions();
+        let seen: Vec<_> = completions
+            .iter()
+            .map(|c| (c.user_data, c.result))
+            .collect();
+        (entry, heads, seen, system.machine.console.clone())
+    };
+    let (entry, heads, seen, console) = run(true);
+    assert_eq!(heads, [1, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15, 16]);
+    let whole = run(false);
+    assert_eq!(whole.1, [16], "one entry takes all");
+    assert_eq!((entry, seen, console), (whole.0, whole.2, whole.3));
+    assert_eq!(entry, Entry::Resume(16), "the last one is not cut short");
+}
+
+#[test]
+fn out_of_time_and_completion_room_a_drain_ends() {
+    let mut system = System::new();
+    let mut client = system.spawn(&[]);
+    system.machine.hurried = true;
+    let refused = |n| call(n, 999, 0);
+    let mut entries = 0;
+    for n in 0..48 {
+        client.submit(&refused(n));
+        if n % 16 == 15 {
+            while system.enter(&client, 0, 0) == Entry::Again {
+                entries += 1;
+            }
+        }
+    }
+    assert_eq!(entries, 15 + 15, "without room it does not try again");
+    let mut seen: Vec<u64> = client.completions().iter().map(|c| c.user_data).collect();
+    while system.enter(&client, 0, 0) == Entry::Again {}
+    seen.extend(client.completions().iter().map(|c| c.user_data));
+    assert_eq!(seen, (0..48).collect::<Vec<_>>());
+}
+
 #[test]
 fn forged_and_stale_capabilities_name_nothing() {
     let mut system = System::new();

@@ -599,6 +599,7 @@ impl Walk {
         match entry {
             Entry::Block => blocked.push(tid),
             Entry::Resume(_) => {}
+            Entry::Again => unreachable!("nothing limits the time of an entry here"),
             Entry::Ended(code) => {
                 self.ended += 1;
                 self.learn_threads();

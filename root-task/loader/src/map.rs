@@ -265,9 +265,12 @@ pub struct AddressMap {
     capacity: usize,
     /// The first thread's TLS block, whose region is in `regions`.
     tls: Option<TlsPlan>,
-    /// Index of the region that was asked about last, if it is still there: a
-    /// program's buffers tend to lie in one.
-    recent: Cell<usize>,
+    /// Index of the region that a buffer to be read was in last, if it is still
+    /// there: a program's buffers tend to lie in one.
+    recent_read: Cell<usize>,
+    /// As `recent_read`, of a buffer that was to be written: params and results
+    /// seldom lie in one region.
+    recent_written: Cell<usize>,
 }
 
 impl AddressMap {
@@ -278,7 +281,8 @@ impl AddressMap {
             regions: Vec::with_capacity(capacity.min(32)),
             capacity,
             tls: None,
-            recent: Cell::new(0),
+            recent_read: Cell::new(0),
+            recent_written: Cell::new(0),
         }
     }
 
@@ -429,34 +433,47 @@ impl AddressMap {
     }
 
     /// True when the process may read `length` bytes at `address`.
+    #[inline]
     pub fn is_readable(&self, address: u64, length: u64) -> bool {
-        length == 0 || self.covers(address, length, Region::is_readable)
+        length == 0 || self.covers(address, length, &self.recent_read, Region::is_readable)
     }
 
     /// True when the process may write `length` bytes at `address`.
     #[inline]
     pub fn is_writable(&self, address: u64, length: u64) -> bool {
-        length == 0 || self.covers(address, length, Region::is_writable)
+        length == 0 || self.covers(address, length, &self.recent_written, Region::is_writable)
     }
 
     /// [`check_range`](Self::check_range) without reasons: every buffer of
     /// every submission is asked about.
     #[inline]
-    fn covers(&self, address: u64, length: u64, allows: impl Fn(&Region) -> bool) -> bool {
+    fn covers(
+        &self,
+        address: u64,
+        length: u64,
+        recent: &Cell<usize>,
+        allows: impl Fn(&Region) -> bool,
+    ) -> bool {
         let Some(end) = address.checked_add(length) else {
             return false;
         };
-        let recent = self.regions.get(self.recent.get());
-        if recent.is_some_and(|region| region.start <= address && end <= region.end) {
-            return recent.is_some_and(allows);
+        let known = self.regions.get(recent.get());
+        if known.is_some_and(|region| region.start <= address && end <= region.end) {
+            return known.is_some_and(allows);
         }
-        self.covers_by_search(address, end, allows)
+        self.covers_by_search(address, end, recent, allows)
     }
 
     #[cold]
-    fn covers_by_search(&self, address: u64, end: u64, allows: impl Fn(&Region) -> bool) -> bool {
+    fn covers_by_search(
+        &self,
+        address: u64,
+        end: u64,
+        recent: &Cell<usize>,
+        allows: impl Fn(&Region) -> bool,
+    ) -> bool {
         let first = self.regions.partition_point(|region| region.end <= address);
-        self.recent.set(first);
+        recent.set(first);
         let mut covered = address;
         for region in &self.regions[first..] {
             if region.start > covered || !allows(region) {

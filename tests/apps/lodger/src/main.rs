@@ -83,7 +83,7 @@ extern "C" fn idle(arg: u64, tid: u32, _pid: u64, ring: u64, _capset: u64) -> ! 
     let mut ring = unsafe { RawRing::new(ring as *mut u8) };
     match arg % 8 {
         0..=3 => {
-            let timeout_ns = if arg % 2 == 0 {
+            let timeout_ns = if arg.is_multiple_of(2) {
                 FOREVER
             } else {
                 arg % 1_000_000

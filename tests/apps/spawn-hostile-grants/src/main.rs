@@ -290,11 +290,8 @@ impl Suite {
         ] {
             self.refused(process, "an unknown program", &request(program))?;
         }
-        for marked in [NAME_MARK] {
-            let params = patch(request(marked), marked.as_bytes(), 0, b"\xff")?;
-            self.refused(process, "a program that is no text", &params)?;
-        }
-        Ok(())
+        let params = patch(request(NAME_MARK), NAME_MARK.as_bytes(), 0, b"\xff")?;
+        self.refused(process, "a program that is no text", &params)
     }
 
     /// Every word of a good message set to nonsense in turn, and the message
