@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use capos::prelude::*;
 use raw_ring::family;
 use raw_ring::proof::{self, Failure, Process, Proof, equal, that};
-use raw_ring::threads::{CONTROL, PARK, Request, SPAWNER, Team};
+use raw_ring::threads::{CONTROL, PARK, Request, SPAWNER, Team, method};
 
 const NAME: &str = "tls-smoke";
 /// The child is told by a capability of this name.
@@ -132,7 +132,32 @@ fn threads(process: &mut Process) -> Proof {
     equal("what the thread found wrong", team.join(handle)?, 0)?;
     equal("the first thread's variable", initial(), 1)?;
     equal("the first thread's other", zero(), 2)?;
-    that(base() != own, "the first thread's block")
+    that(base() != own, "the first thread's block")?;
+    bases(team)
+}
+
+/// The base is changed and changed back; another program's is refused.
+fn bases(team: &Team) -> Proof {
+    let first = base();
+    for (chosen, accepted) in [
+        (copy_of_block(), true),
+        (first, true),
+        (first + 0x1000, false),
+    ] {
+        let mut message = capnp::message::Builder::new_default();
+        message
+            .init_root::<capos_config::capos_capnp::thread_control::set_fs_base_params::Builder<'_>>()
+            .set_fs_base(chosen);
+        let params = capnp::serialize::write_message_to_words(&message);
+        let (cqe, _) = team.call(team.control, method::SET_FS_BASE, &params)?;
+        equal("setFsBase", cqe.result == 0, accepted)?;
+        equal(
+            "the base then",
+            base(),
+            if accepted { chosen } else { first },
+        )?;
+    }
+    Ok(())
 }
 
 fn parent(runtime: &mut Runtime) -> Proof {
