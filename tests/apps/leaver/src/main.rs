@@ -6,7 +6,11 @@
 use capos::prelude::*;
 use capos::syscall::exit;
 use raw_ring::proof::{self, equal};
+use raw_ring::timer::Timer;
 use raw_ring::{Mailbox, Message, Process, Proof, Sqe, call, copied, moved, receive};
+
+/// Long enough for a parent to receive.
+const WHILE_NS: u64 = 50_000_000;
 
 fn serve(process: &mut Process, own: u32) -> Proof {
     let mut mailbox = Mailbox::new(256);
@@ -21,7 +25,11 @@ fn ask(process: &mut Process) -> Proof {
     let first = Message::new(b"copy", &[copied(console)]);
     let second = Message::new(b"move", &[moved(timer)]);
     let mut result = Mailbox::new(64);
-    for message in [&first, &second, &first] {
+    let sqe = call(parent, 1).message(&first).result(result.bytes_mut());
+    process.ring.start(sqe)?;
+    // Until the first call is taken: who runs when is not for this to assume.
+    Timer::new(timer).sleep(&mut process.ring, WHILE_NS)?;
+    for message in [&second, &first] {
         let sqe = call(parent, 1).message(message).result(result.bytes_mut());
         process.ring.start(sqe)?;
     }
