@@ -18,6 +18,11 @@ use capos_config::{ManifestBootstrapPlan, RestartPolicy, ServiceEntry};
 use crate::graph::{Recipe, Source};
 use crate::{EXIT_SERVICE, FOREVER, Failure, Herald};
 
+/// How long to sleep on the completion queue at most. Looking at one service can
+/// take a completion out of the queue that belongs to one looked at just before;
+/// it is then found after this time.
+const GLANCE_NS: u64 = 250_000_000;
+
 /// How often a service is started again before it counts as failed.
 const RESTARTS_MAX: u32 = 3;
 
@@ -160,10 +165,12 @@ impl<'a> Supervisor<'a> {
         }
         let mut exit_code = 0;
         while self.services.iter().any(|service| service.wait.is_some()) {
+            let mut any_ended = false;
             for index in 0..self.services.len() {
                 let Some(code) = self.ended(ring, index)? else {
                     continue;
                 };
+                any_ended = true;
                 let entry = &self.plan.services[index];
                 self.herald
                     .say(ring, format_args!("{}: exit {code}", entry.name));
@@ -175,8 +182,11 @@ impl<'a> Supervisor<'a> {
                     exit_code = EXIT_SERVICE;
                 }
             }
-            if self.services.iter().any(|service| service.wait.is_some()) {
-                let entered = ring.cap_enter(1, FOREVER);
+            // Saying and starting something takes completions out of the queue,
+            // those of services that were looked at before among them: the
+            // queue is slept on only after a look at which nothing happened.
+            if !any_ended {
+                let entered = ring.cap_enter(1, GLANCE_NS);
                 entered.map_err(|error| Failure::Service(format!("waiting: {error:?}")))?;
             }
         }
