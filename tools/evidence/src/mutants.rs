@@ -35,6 +35,12 @@ const STAGES: [&[&str]; 2] = [
         "rules",
         "--test",
         "spawn",
+        "--test",
+        "notification",
+        "--test",
+        "pipe",
+        "--test",
+        "revocation",
     ],
 ];
 
