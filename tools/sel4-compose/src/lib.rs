@@ -19,6 +19,7 @@
 //! | [`host`] | the workspace into test results without a guest |
 
 pub mod app;
+pub mod bench;
 pub mod budget;
 pub mod description;
 pub mod gate;
