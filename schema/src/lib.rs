@@ -20,6 +20,16 @@ pub mod notification_capnp {
     include!("generated/notification_capnp.rs");
 }
 
+/// Bindings of `terminal.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod terminal_capnp {
+    include!("generated/terminal_capnp.rs");
+}
+
 /// Interface id of `Notification`.
 pub const NOTIFICATION_INTERFACE_ID: u64 = 0xb73d_1b1a_541d_b607;
 /// Interface id of `Signaller`.
@@ -43,6 +53,8 @@ pub mod method {
     pub const SIGNALLER: u16 = 3;
     /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
     pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
+    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
+    pub const READ_EDITED: u16 = EXTENSION_METHODS;
 }
 
 #[cfg(test)]
