@@ -20,6 +20,26 @@ pub mod notification_capnp {
     include!("generated/notification_capnp.rs");
 }
 
+/// Bindings of `terminal.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod terminal_capnp {
+    include!("generated/terminal_capnp.rs");
+}
+
+/// Bindings of `password.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod password_capnp {
+    include!("generated/password_capnp.rs");
+}
+
 /// Bindings of `session.capnp`.
 #[allow(
     missing_docs,
@@ -53,8 +73,14 @@ pub mod method {
     pub const POLL: u16 = 2;
     /// `Notification.signaller`.
     pub const SIGNALLER: u16 = 3;
+    /// `PasswordHasher.derive`.
+    pub const DERIVE: u16 = 0;
+    /// `PasswordHasher.verify`.
+    pub const VERIFY: u16 = 1;
     /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
     pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
+    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
+    pub const READ_EDITED: u16 = EXTENSION_METHODS;
     /// `SpawnerExtension.createEndpoint`, on a `ProcessSpawner`.
     pub const CREATE_ENDPOINT: u16 = EXTENSION_METHODS + 1;
     /// `ThreadControlExtension.leaveServiceClass`, on a `ThreadControl`.
