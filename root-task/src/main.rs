@@ -22,6 +22,7 @@ mod fairness;
 mod gate;
 mod hardware;
 mod log;
+mod means;
 mod memory;
 mod message;
 mod paging;
@@ -30,6 +31,7 @@ mod program;
 mod report;
 mod rtc;
 mod serial;
+mod terminal;
 mod window;
 mod world;
 

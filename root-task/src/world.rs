@@ -14,7 +14,6 @@ use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
     PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
-use sel4::cap;
 
 use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
@@ -22,11 +21,13 @@ use crate::clock::Clock;
 use crate::entropy;
 use crate::fairness::Fairness;
 use crate::log;
+use crate::means::Means;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
 use crate::program::{Program, Programs};
 use crate::serial::Uart;
+use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
 
 /// The machine below the server.
@@ -39,11 +40,13 @@ pub struct World {
     pub fairness: Fairness,
     /// The capOS console.
     pub console: Uart,
+    /// The terminal, if the machine has one.
+    pub terminal: Option<TerminalLine>,
     /// Programs and manifest.
     package: Package,
     programs: Programs,
-    /// Where faults arrive.
-    endpoint: cap::Endpoint,
+    /// What threads are made with.
+    means: Means,
     /// How many cores threads are spread over.
     cores: u64,
     /// The process whose end is the system's.
@@ -67,22 +70,23 @@ struct Prepared {
 }
 
 impl World {
-    /// A machine without clients. Their faults go to `endpoint`.
+    /// A machine without clients.
     pub fn new(
         broker: Broker,
         clock: Clock,
         console: Uart,
         package: Package,
-        endpoint: cap::Endpoint,
+        means: Means,
     ) -> Self {
         Self {
             broker,
             fairness: Fairness::new(&clock),
             clock,
             console,
+            terminal: None,
             package,
             programs: Programs::new(),
-            endpoint,
+            means,
             cores: 1,
             first: None,
             prepared: None,
@@ -114,6 +118,12 @@ impl World {
     #[inline]
     pub fn take_alone_again(&mut self) -> bool {
         core::mem::take(&mut self.alone_again)
+    }
+
+    /// Whether the terminal received something that is still to be taken in.
+    #[inline]
+    pub fn has_terminal_input(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|line| line.pending)
     }
 
     /// Sets what the clock said, and when.
@@ -191,7 +201,7 @@ impl World {
             plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
-        let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
+        let mut client = Client::build(broker, prepared.space, program, capset, &self.means)?;
         if let Err(error) = client.start() {
             client.tear_down(broker)?;
             return Err(error.into());
@@ -369,6 +379,14 @@ impl Machine for World {
         }
     }
 
+    fn terminal_write(&mut self, bytes: &[u8]) {
+        if let Some(line) = &mut self.terminal {
+            for &byte in bytes {
+                line.uart.put(byte);
+            }
+        }
+    }
+
     fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
         let space = self.client(pid).ok_or(NoMemory)?.space;
         if self.broker.page(space, page).is_some() {
@@ -507,9 +525,9 @@ impl Machine for World {
         let place = self.clients[thread.pid.slot()].as_deref_mut();
         let client = place.filter(|client| client.pid == thread.pid);
         let client = client.ok_or(ThreadRefused)?;
-        let (broker, endpoint) = (&mut self.broker, self.endpoint);
+        let (broker, means) = (&mut self.broker, &self.means);
         let added =
-            message::preserve(|| client.add_thread(broker, endpoint, (thread.tid, index), entry));
+            message::preserve(|| client.add_thread(broker, means, (thread.tid, index), entry));
         added.map_err(|error| {
             log!("no thread for pid {}: {error}", thread.pid.raw());
             ThreadRefused

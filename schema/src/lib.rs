@@ -20,6 +20,16 @@ pub mod notification_capnp {
     include!("generated/notification_capnp.rs");
 }
 
+/// Bindings of `terminal.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod terminal_capnp {
+    include!("generated/terminal_capnp.rs");
+}
+
 /// Bindings of `password.capnp`.
 #[allow(
     missing_docs,
@@ -69,6 +79,8 @@ pub mod method {
     pub const VERIFY: u16 = 1;
     /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
     pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
+    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
+    pub const READ_EDITED: u16 = EXTENSION_METHODS;
     /// `SpawnerExtension.createEndpoint`, on a `ProcessSpawner`.
     pub const CREATE_ENDPOINT: u16 = EXTENSION_METHODS + 1;
     /// `ThreadControlExtension.leaveServiceClass`, on a `ThreadControl`.

@@ -34,3 +34,4 @@ pub mod report;
 pub mod scenario;
 pub mod symbols;
 pub mod system;
+pub mod terminal;
