@@ -30,6 +30,16 @@ pub mod session_capnp {
     include!("generated/session_capnp.rs");
 }
 
+/// Bindings of `terminal.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod terminal_capnp {
+    include!("generated/terminal_capnp.rs");
+}
+
 /// Interface id of `Notification`.
 pub const NOTIFICATION_INTERFACE_ID: u64 = 0xb73d_1b1a_541d_b607;
 /// Interface id of `Signaller`.
@@ -69,6 +79,8 @@ pub mod method {
     pub const FACET: u16 = 3;
     /// `SessionMint.spawn`.
     pub const SPAWN: u16 = 4;
+    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
+    pub const READ_EDITED: u16 = EXTENSION_METHODS;
 }
 
 #[cfg(test)]

@@ -32,3 +32,4 @@ pub mod report;
 pub mod scenario;
 pub mod symbols;
 pub mod system;
+pub mod terminal;

@@ -347,7 +347,7 @@ fn run(options: &Options, system: &System, timeout: u64, label: &str) -> Result<
     let mut printer = Printer::new(SymbolTables::of(&system.programs), options.log);
     let outcome = system
         .machine
-        .run(Some(timeout), &mut |output| printer.show(output))?;
+        .run(Some(timeout), None, &mut |output| printer.show(output))?;
     let status = report::status(&outcome.end);
     if matches!(status, report::STATUS_TIMED_OUT | report::STATUS_SYSTEM) {
         printer.finish_line();
@@ -368,7 +368,7 @@ fn debug(options: &Options, app: &AppOptions, port: u16) -> Result<u8, Failure> 
     let mut printer = Printer::new(SymbolTables::of(&system.programs), true);
     let outcome = system
         .machine
-        .run(None, &mut |output| printer.show(output))?;
+        .run(None, None, &mut |output| printer.show(output))?;
     eprint!("{}", outcome.complaints);
     let closing = report::closing_line(&outcome.end, Duration::MAX);
     printer.line(&format!("app: {closing}"));
