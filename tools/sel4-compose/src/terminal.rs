@@ -15,8 +15,14 @@ pub trait Typist {
     /// The machine runs from here on; bytes sent to `line` are typed.
     fn begin(&mut self, line: Sender<Vec<u8>>);
 
-    /// Everything the terminal has shown so far.
+    /// Everything the terminal has shown so far; told at least every tenth of a
+    /// second.
     fn look(&mut self, shown: &[u8]);
+
+    /// Whether the machine is to be stopped.
+    fn leaves(&self) -> bool {
+        false
+    }
 
     /// What was to be done and was not, if the end came too early.
     fn complaint(&self, shown: &[u8]) -> Option<String>;
@@ -185,7 +191,8 @@ impl Typist for Script {
     }
 }
 
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+/// Where `wanted` begins in `text`.
+pub(crate) fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     if wanted.is_empty() {
         return Some(0);
     }
