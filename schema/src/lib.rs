@@ -20,16 +20,6 @@ pub mod notification_capnp {
     include!("generated/notification_capnp.rs");
 }
 
-/// Bindings of `session.capnp`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    reason = "generated: the schema has the documentation"
-)]
-pub mod session_capnp {
-    include!("generated/session_capnp.rs");
-}
-
 /// Bindings of `terminal.capnp`.
 #[allow(
     missing_docs,
@@ -38,6 +28,16 @@ pub mod session_capnp {
 )]
 pub mod terminal_capnp {
     include!("generated/terminal_capnp.rs");
+}
+
+/// Bindings of `session.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod session_capnp {
+    include!("generated/session_capnp.rs");
 }
 
 /// Interface id of `Notification`.
@@ -65,6 +65,8 @@ pub mod method {
     pub const SIGNALLER: u16 = 3;
     /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
     pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
+    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
+    pub const READ_EDITED: u16 = EXTENSION_METHODS;
     /// `SpawnerExtension.createEndpoint`, on a `ProcessSpawner`.
     pub const CREATE_ENDPOINT: u16 = EXTENSION_METHODS + 1;
     /// `ThreadControlExtension.leaveServiceClass`, on a `ThreadControl`.
@@ -79,8 +81,6 @@ pub mod method {
     pub const FACET: u16 = 3;
     /// `SessionMint.spawn`.
     pub const SPAWN: u16 = 4;
-    /// `TerminalExtension.readEdited`, on a `TerminalSession`.
-    pub const READ_EDITED: u16 = EXTENSION_METHODS;
 }
 
 #[cfg(test)]

@@ -15,10 +15,12 @@
 extern crate alloc;
 
 mod session;
+mod terminal;
 
 pub use session::{
     NewSession, SessionMint, SessionMintClient, create_endpoint_wait, leave_service_class_wait,
 };
+pub use terminal::{finish_read_edited, read_edited, read_edited_wait};
 
 use alloc::boxed::Box;
 use alloc::vec;

@@ -97,7 +97,8 @@ impl TypedAhead {
 pub(crate) struct Terminal {
     /// The call that reads.
     reader: Option<Waiting>,
-    /// Whose read ended last; what is typed ahead is for the same process.
+    /// Whose visible line was submitted last: what is typed ahead is for the same
+    /// process.
     last: Option<Pid>,
     echo: LineEcho,
     prompt: [u8; PROMPT_BYTES_MAX],
@@ -145,10 +146,12 @@ impl Terminal {
         self.reader = Some(call);
     }
 
-    /// Ends the read; what was typed behind its end stays if it may.
+    /// Ends the read. What is typed from here on is for its caller if `keep` says
+    /// so and the line was visible.
     fn end(&mut self, keep: bool) -> Option<Waiting> {
         let reader = self.reader.take()?;
-        if !keep || self.echo == LineEcho::Hidden {
+        let keep = keep && self.echo == LineEcho::Visible;
+        if !keep {
             self.ahead.scrub();
         }
         self.last = keep.then_some(reader.thread.pid);

@@ -14,8 +14,8 @@ use capos::{
     ClientError, ExceptionType, LineEcho, LineStatus, RuntimeRingClient, TerminalReadResult,
     TerminalSessionClient, TimerClient,
 };
-use raw_ring::proof::{self, Failure, Proof, equal, that};
 use raw_ring::PATIENCE_NS;
+use raw_ring::proof::{self, Failure, Proof, equal, that};
 
 /// Long enough for the scenario to type ahead.
 const PAUSE_NS: u64 = 300_000_000;
@@ -41,8 +41,14 @@ impl Desk<'_, '_> {
         echo: LineEcho,
         allow_empty: bool,
     ) -> Result<TerminalReadResult, ClientError> {
-        self.terminal
-            .read_line_wait(&mut **self.ring, prompt, max, echo, allow_empty, PATIENCE_NS)
+        self.terminal.read_line_wait(
+            &mut **self.ring,
+            prompt,
+            max,
+            echo,
+            allow_empty,
+            PATIENCE_NS,
+        )
     }
 
     fn ask(&mut self, prompt: &str, echo: LineEcho) -> Result<TerminalReadResult, Failure> {
@@ -75,23 +81,36 @@ fn lines(desk: &mut Desk<'_, '_>) -> Proof {
     let empty = desk
         .ask_with("empty: ", LINE_BYTES, LineEcho::Visible, true)
         .map_err(|error| Failure::new(format!("empty: {error:?}")))?;
-    equal("empty", (empty.status, empty.line.len()), (LineStatus::Submitted, 0))?;
+    equal(
+        "empty",
+        (empty.status, empty.line.len()),
+        (LineStatus::Submitted, 0),
+    )?;
     desk.expect("not empty: ", LineEcho::Visible, b"x")
 }
 
 fn ends(desk: &mut Desk<'_, '_>) -> Proof {
     let cancelled = desk.ask("cancelled: ", LineEcho::Visible)?;
     let nothing = (LineStatus::Cancelled, 0);
-    equal("cancelled", (cancelled.status, cancelled.line.len()), nothing)?;
+    equal(
+        "cancelled",
+        (cancelled.status, cancelled.line.len()),
+        nothing,
+    )?;
     let cancelled = desk.ask("cancelled secret: ", LineEcho::Hidden)?;
     equal("secret", (cancelled.status, cancelled.line.len()), nothing)?;
     let closed = desk.ask("closed: ", LineEcho::Visible)?;
-    equal("closed", (closed.status, closed.line.len()), (LineStatus::Closed, 0))
+    equal(
+        "closed",
+        (closed.status, closed.line.len()),
+        (LineStatus::Closed, 0),
+    )
 }
 
 /// What is typed while nobody reads: kept for a visible line of the same
 /// reader, scrubbed before a hidden one and after a cancellation.
 fn typed_ahead(desk: &mut Desk<'_, '_>) -> Proof {
+    desk.expect("ready: ", LineEcho::Visible, b"ready")?;
     desk.say("type ahead now")?;
     desk.pause()?;
     desk.expect("kept: ", LineEcho::Visible, b"kept line")?;
@@ -109,11 +128,21 @@ fn typed_ahead(desk: &mut Desk<'_, '_>) -> Proof {
 fn one_reader(desk: &mut Desk<'_, '_>) -> Proof {
     let first = desk
         .terminal
-        .read_line(&mut **desk.ring, "first: ", LINE_BYTES, LineEcho::Visible, false)
+        .read_line(
+            &mut **desk.ring,
+            "first: ",
+            LINE_BYTES,
+            LineEcho::Visible,
+            false,
+        )
         .map_err(|error| Failure::new(format!("first: {error:?}")))?;
     match desk.ask_with("second: ", LINE_BYTES, LineEcho::Visible, false) {
         Err(ClientError::Application(exception)) => {
-            equal("second", exception.exception_type(), ExceptionType::Overloaded)?;
+            equal(
+                "second",
+                exception.exception_type(),
+                ExceptionType::Overloaded,
+            )?;
         }
         other => return Err(Failure::new(format!("second reader: {other:?}"))),
     }
@@ -133,7 +162,11 @@ fn bad_requests(desk: &mut Desk<'_, '_>) -> Proof {
     for (prompt, max) in [(&*long, LINE_BYTES), ("none: ", 0)] {
         match desk.ask_with(prompt, max, LineEcho::Visible, false) {
             Err(ClientError::Application(exception)) => {
-                equal("kind", exception.exception_type(), ExceptionType::InvalidArgument)?;
+                equal(
+                    "kind",
+                    exception.exception_type(),
+                    ExceptionType::InvalidArgument,
+                )?;
             }
             other => return Err(Failure::new(format!("bad request: {other:?}"))),
         }
