@@ -195,8 +195,12 @@ impl LineEditor {
     pub fn step(&mut self, byte: u8, history: &History, mut emit: impl FnMut(&[u8])) -> LineEvent {
         let after_return = core::mem::take(&mut self.after_return);
         if self.sequence != Sequence::None {
-            self.step_sequence(byte, history, &mut emit);
-            return LineEvent::Pending;
+            if byte >= b' ' || byte == ESCAPE {
+                self.step_sequence(byte, history, &mut emit);
+                return LineEvent::Pending;
+            }
+            // Return and the like end a sequence, and mean what they always do.
+            self.sequence = Sequence::None;
         }
         if byte >= 0x80 {
             self.step_partial(byte, &mut emit);
@@ -565,6 +569,16 @@ mod tests {
             "abcde"
         );
         assert_eq!(visible(b"\x1b[31mred\x1b[0m"), "red");
+    }
+
+    #[test]
+    fn a_sequence_that_was_begun_keeps_no_control_character() {
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::EMPTY, keys).1;
+        assert_eq!(event(b"a\x1b\r"), LineEvent::Submitted);
+        assert_eq!(event(b"a\x1b[\x03"), LineEvent::Cancelled);
+        assert_eq!(event(b"\x1b[12;\x04"), LineEvent::Closed);
+        assert_eq!(event(b"\x1bO\n"), LineEvent::Submitted);
+        assert_eq!(visible(b"ab\x1b[\x7fc"), "abc");
     }
 
     #[test]

@@ -270,6 +270,18 @@ fn history_is_recalled_by_the_up_key() {
 }
 
 #[test]
+fn history_is_there_for_keys_that_were_typed_ahead() {
+    let mut system = System::new();
+    let mut client = reader(&mut system);
+    assert!(read(&mut system, &mut client, LineEcho::Visible).is_none());
+    input(&mut system, b"first\r\x1b[A\r");
+    assert_eq!(taken(&mut system, &mut client), submitted("first"));
+    let params = edited_params("> ", &["old", "older"]);
+    let cqe = request(&mut system, &mut client, READ_EDITED, &params).expect("typed ahead");
+    assert_eq!(line(&mut system, &mut client, &cqe), submitted("older"));
+}
+
+#[test]
 fn an_expired_session_neither_writes_nor_reads() {
     let mut system = System::new();
     let mut info = SessionInfo::new(b"guest").expect("an identity");
