@@ -25,13 +25,13 @@ const REST_NS: u64 = 1_000_000;
 
 fn prove(runtime: &mut Runtime) -> Proof {
     let capset = runtime.capset();
-    let terminal = capset
+    let mut terminal = capset
         .get_client::<TerminalSessionClient>(b"terminal")
         .map_err(|_| Failure::new("no terminal"))?;
     let capability = capset
         .get_typed::<TerminalSession>(b"terminal")
         .map_err(|_| Failure::new("no terminal"))?;
-    let timer = capset
+    let mut timer = capset
         .get_client::<TimerClient>(b"timer")
         .map_err(|_| Failure::new("no timer"))?;
     let mut ring = runtime
