@@ -236,7 +236,7 @@ proptest! {
         for key in keys {
             model.press(key);
             press(&mut editor, &history, &mut row, &key.bytes());
-            prop_assert_eq!(editor.line(), model.text().as_bytes());
+            prop_assert_eq!(editor.line().to_vec(), model.text().into_bytes());
             prop_assert_eq!(row.cursor, model.cursor);
             assert_shown(&editor, &row);
         }

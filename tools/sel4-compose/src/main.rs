@@ -187,6 +187,9 @@ struct RunOptions {
     /// Need no terminal: show what the guest's shows.
     #[arg(long)]
     headless: bool,
+    /// Where `console.log` and `root-task.log` go.
+    #[arg(long, value_name = "DIR", default_value = "build/simulate")]
+    output: PathBuf,
     /// Write what the terminal showed to FILE.svg and FILE.txt.
     #[arg(long, value_name = "FILE", requires = "script")]
     record: Option<PathBuf>,
@@ -302,7 +305,7 @@ fn run_system(options: &Options, system: &SystemOptions, how: &RunOptions) -> Re
         (None, Hands::Person) => None,
         (given, _) => Some(Duration::from_secs(given.unwrap_or(TIMEOUT_SECONDS))),
     };
-    let files = Files::below(&Places::find()?.build);
+    let files = Files::inside(&how.output);
     let symbols = SymbolTables::of(&composed.programs);
     let (outcome, faults) = simulation::run(&composed.machine, symbols, &files, hands, patience)?;
     if let Some(base) = &how.record {

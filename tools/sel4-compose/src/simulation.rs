@@ -56,9 +56,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files of a simulation below `build`.
-    pub fn below(build: &Path) -> Self {
-        let directory = build.join("simulate");
+    /// The files of a simulation in `directory`.
+    pub fn inside(directory: &Path) -> Self {
         Self {
             console: directory.join("console.log"),
             log: directory.join("root-task.log"),

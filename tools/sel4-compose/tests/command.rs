@@ -454,6 +454,18 @@ caps = { up = { service = "first", export = "calls", badge = 7 } }
 "#;
 
 impl Stage {
+    /// Runs a system whose first program has the terminal.
+    fn simulate(&self, arguments: &[&str]) -> Output {
+        self.simulation().args(arguments).output().unwrap()
+    }
+
+    fn simulation(&self) -> Command {
+        let file = self.write("system.toml", &system_with_terminal());
+        let mut command = self.command("run", &file);
+        command.arg("--output").arg(self.path("simulate"));
+        command
+    }
+
     /// Runs `verb` on a description that says `system`.
     fn describe(&self, verb: &str, system: &str, arguments: &[&str]) -> Output {
         let file = self.write("system.toml", system);
@@ -521,17 +533,24 @@ fn a_script_is_typed_at_the_terminal_and_recorded() {
     let script = stage.write("script", "me\n").display().to_string();
     let record = stage.path("record");
     let arguments = ["--script", &script, "--record", record.to_str().unwrap()];
-    let run = stage.describe("run", &system_with_terminal(), &arguments);
+    let run = stage.simulate(&arguments);
     let messages = text(&run.stderr);
     assert_eq!(run.status.code(), Some(0), "{messages}");
     assert_eq!(text(&run.stdout), "login: me\r\nhello me\r\n", "{messages}");
     assert!(messages.contains("sample system: exit 0\n"), "{messages}");
-    let named = |label: &str| {
-        let line = messages.lines().find_map(|line| line.strip_prefix(label));
-        fs::read_to_string(line.expect("a file is named")).unwrap()
-    };
-    assert_eq!(named("console: "), "elsewhere\n");
-    assert!(named("root task's log: ").starts_with("root-task: up\n"));
+    for (label, name, contents) in [
+        ("console", "console.log", "elsewhere\n"),
+        (
+            "root task's log",
+            "root-task.log",
+            "root-task: up\nverdict: exit 0\n",
+        ),
+    ] {
+        let file = stage.path("simulate").join(name);
+        assert_eq!(fs::read_to_string(&file).unwrap(), contents);
+        let told = format!("{label}: {}\n", file.display());
+        assert!(messages.contains(&told), "{messages}");
+    }
     let shown = fs::read_to_string(stage.path("record.txt")).unwrap();
     assert_eq!(shown, "login: me\nhello me\n");
     let picture = fs::read_to_string(stage.path("record.svg")).unwrap();
@@ -543,7 +562,7 @@ fn a_line_that_was_not_typed_is_a_failure() {
     let stage = Stage::new(CONFIG);
     stage.machine(ASKS);
     let script = stage.write("script", "me\nls\n").display().to_string();
-    let run = stage.describe("run", &system_with_terminal(), &["--script", &script]);
+    let run = stage.simulate(&["--script", &script]);
     assert_eq!(run.status.code(), Some(1));
     let messages = text(&run.stderr);
     assert!(messages.contains("line 2 of the script"), "{messages}");
@@ -553,7 +572,7 @@ fn a_line_that_was_not_typed_is_a_failure() {
 fn without_a_terminal_to_type_at_nothing_is_run() {
     let stage = Stage::new(CONFIG);
     stage.machine(ASKS);
-    let run = stage.describe("run", &system_with_terminal(), &[]);
+    let run = stage.simulate(&[]);
     assert!(!run.status.success());
     let messages = text(&run.stderr);
     assert!(messages.contains("HEADLESS=1"), "{messages}");
@@ -568,8 +587,7 @@ fn run_on_a_terminal(end: fn(&mut fs::File, u32)) -> Option<i32> {
     let mode = || termios::tcgetattr(&pty.slave).unwrap().local_flags;
     let before = mode();
     let side = || Stdio::from(pty.slave.try_clone().unwrap());
-    let file = stage.write("system.toml", &system_with_terminal());
-    let mut command = stage.command("run", &file);
+    let mut command = stage.simulation();
     let mut child = command
         .stdin(side())
         .stdout(side())
