@@ -44,7 +44,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
         let expected = format!("{number:07} the line has its number");
         equal("line", &*read.line, expected.as_bytes())?;
         prompt = "";
-        if number % RESTS_EVERY == 0 {
+        if number.is_multiple_of(RESTS_EVERY) {
             timer
                 .sleep_wait(&mut *ring, REST_NS, PATIENCE_NS)
                 .map_err(|error| Failure::new(format!("sleep: {error:?}")))?;

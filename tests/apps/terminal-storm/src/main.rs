@@ -56,7 +56,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
         )?;
         over = &*line == LAST;
         reads += 1;
-        if reads % RESTS_EVERY == 0 {
+        if reads.is_multiple_of(RESTS_EVERY) {
             timer
                 .sleep_wait(ring, REST_NS, PATIENCE_NS)
                 .map_err(|error| Failure::new(format!("sleep: {error:?}")))?;
