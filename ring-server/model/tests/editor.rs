@@ -228,6 +228,8 @@ fn assert_shown(editor: &LineEditor, row: &Row) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
     #[test]
     fn keys_do_what_the_model_says_and_the_screen_shows_it(keys in keys()) {
         let (history, mut model, mut row) = (history(), Model::default(), Row::default());
