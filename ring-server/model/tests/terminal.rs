@@ -233,6 +233,7 @@ fn input_that_nobody_reads_is_bounded_and_the_sender_waits() {
     assert_eq!(system.server.terminal_room(), TYPED_AHEAD_MAX);
 }
 
+/// Y1: a reader that is gone is charged for nothing.
 #[test]
 fn a_reader_that_goes_gives_everything_back() {
     let mut system = System::new();

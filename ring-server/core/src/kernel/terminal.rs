@@ -11,9 +11,9 @@
 //! for live sessions alone, and a read ends with its caller's session.
 //!
 //! # Invariants
-//! - **E1** The reader is a live process, and is charged one outstanding
+//! - **Y1** The reader is a live process, and is charged one outstanding
 //!   operation for it.
-//! - **E2** Where nobody reads, neither the line nor history is in memory.
+//! - **Y2** Where nobody reads, neither the line nor history is in memory.
 
 use core::mem;
 
@@ -160,11 +160,11 @@ impl Terminal {
         Some(reader)
     }
 
-    /// Asserts E2.
+    /// Asserts Y2.
     pub(crate) fn check(&self) {
         assert!(self.ahead.len <= TYPED_AHEAD_MAX, "bytes typed ahead");
         if self.reader.is_none() {
-            assert!(self.editor.line().is_empty(), "E2: a line without reader");
+            assert!(self.editor.line().is_empty(), "Y2: a line without reader");
         }
     }
 }
