@@ -21,10 +21,13 @@ use crate::client::{Saved, Thread, backed_page, split_badge};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
+use crate::terminal;
 use crate::world::World;
 
 /// Bit of the badge that only the timer's notification has.
 pub const TIMER_BADGE: u64 = 1 << 27;
+/// Bit of the badge that only the terminal's interrupt has.
+pub const TERMINAL_BADGE: u64 = 1 << 26;
 
 /// The trap numbers of capOS (RAX).
 mod trap {
@@ -104,11 +107,12 @@ impl Gate {
                 Next::Receive => self.endpoint.recv_with_mrs(),
                 Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
             };
-            next = if badge & TIMER_BADGE != 0 {
-                self.on_timer()
+            next = if badge & (TIMER_BADGE | TERMINAL_BADGE) != 0 {
+                self.on_interrupt(badge)
             } else {
                 self.serve(info, badge, &words)
             };
+            self.serve_terminal();
             if self.world.take_alone_again() {
                 self.read_books();
             }
@@ -146,13 +150,36 @@ impl Gate {
         }
     }
 
+    /// Badges of interrupts that came together are or-ed.
     #[cold]
-    fn on_timer(&mut self) -> Next {
+    fn on_interrupt(&mut self, badge: u64) -> Next {
+        if badge & TERMINAL_BADGE != 0
+            && let Some(line) = &mut self.world.terminal
+        {
+            line.pending = true;
+        }
+        if badge & TIMER_BADGE != 0 {
+            self.on_timer();
+        }
+        Next::Receive
+    }
+
+    /// Takes in what the terminal received. It is looked at after every event,
+    /// since any of them may have made room.
+    #[inline]
+    fn serve_terminal(&mut self) {
+        if self.world.has_terminal_input()
+            && let Err(error) = terminal::serve(&mut self.world, &mut self.server)
+        {
+            log!("terminal interrupt: {error:?}");
+        }
+    }
+
+    fn on_timer(&mut self) {
         if let Err(error) = self.timer.handler.irq_handler_ack() {
             log!("timer interrupt: {error:?}");
         }
         self.advance();
-        Next::Receive
     }
 
     /// Lets time pass up to now.

@@ -30,6 +30,7 @@ mod program;
 mod report;
 mod rtc;
 mod serial;
+mod terminal;
 mod window;
 mod world;
 
