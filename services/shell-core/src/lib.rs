@@ -58,7 +58,7 @@ impl core::error::Error for LineError {}
 /// is shown to a person cannot move their cursor.
 #[must_use]
 pub fn printable(text: &str) -> alloc::string::String {
-    let escape = |character: char| character.is_control() && character != '\n';
+    let escape = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
     let mut out = alloc::string::String::with_capacity(text.len());
     for character in text.chars() {
         if escape(character) {

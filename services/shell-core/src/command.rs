@@ -251,7 +251,7 @@ pub const COMMANDS: &[Usage] = &[
         "release",
         "release @name | $name",
         "give up a capability or a process handle",
-        "A process whose handle is released goes on.",
+        "A process is released when it has ended: `wait` for it or `stop` it first.",
     ),
     usage(
         "call",
