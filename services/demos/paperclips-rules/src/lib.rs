@@ -592,9 +592,11 @@ mod tests {
 
     #[test]
     fn nobody_is_stuck() {
-        let mut game = Game::default();
-        game.cents = 0;
-        game.wire = 0;
+        let mut game = Game {
+            cents: 0,
+            wire: 0,
+            ..Game::default()
+        };
         game.tick(1);
         assert_eq!(game.wire, content::SCRAPS);
         game.tick(1);
