@@ -57,7 +57,7 @@ impl<M: Machine> Server<M> {
     pub(crate) fn dispatch(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
         match sqe.opcode {
             CAP_OP_CALL => self.call(machine, caller, sqe),
-            CAP_OP_RELEASE => self.release(caller, sqe),
+            CAP_OP_RELEASE => self.release(machine, caller, sqe),
             CAP_OP_RECV => self.recv(machine, caller, sqe),
             CAP_OP_RETURN => self.ret(machine, caller, sqe),
             CAP_OP_CANCEL => self.cancel(machine, caller, sqe),
@@ -68,13 +68,17 @@ impl<M: Machine> Server<M> {
     }
 
     /// RELEASE: drops the caller's own slot.
-    fn release(&mut self, caller: Caller, sqe: &CapSqe) -> Outcome {
+    fn release(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Outcome::Pending;
         };
         match process.caps.remove(CapId::from_raw(sqe.cap_id)) {
             Ok(hold) => {
+                let object = self.objects.get(hold.object);
                 self.release_hold(hold);
+                if let Some(Object::EndpointOwner(index)) = object {
+                    self.leave_endpoint(machine, caller.thread.pid, hold.object, index);
+                }
                 Outcome::code(sqe, 0)
             }
             Err(_) => Outcome::code(sqe, CAP_ERR_INVALID_REQUEST),
@@ -116,6 +120,11 @@ impl<M: Machine> Server<M> {
         hold: &Hold,
         object: Object,
     ) -> Outcome {
+        if object.needs_live_session()
+            && let Err(exception) = self.check_live_session(machine, caller)
+        {
+            return self.refuse(machine, caller, sqe, exception.into());
+        }
         match object {
             Object::CapabilityManager(pid) => self.call_manager(machine, caller, sqe, pid),
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
@@ -129,6 +138,9 @@ impl<M: Machine> Server<M> {
             Object::Notification(index) => {
                 self.call_notification(machine, caller, sqe, hold, index)
             }
+            Object::SessionMint => self.call_mint(machine, caller, sqe),
+            Object::UserSession(index) => self.call_user_session(machine, caller, sqe, index),
+            Object::RestrictedLauncher(index) => self.call_launcher(machine, caller, sqe, index),
             Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
             Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
             _ => self.call_kernel(machine, caller, sqe, object),

@@ -470,7 +470,7 @@ fn spawning_from_a_full_or_foreign_world_says_why() {
     let info = SessionInfo::new(b"s").unwrap();
     let session = system.server.open_session(info).unwrap();
     let mut parent = system.spawn_in(session, &[spawner, endpoint]);
-    system.server.end_session(session);
+    system.end_session(session);
     let (kind, message) = told(&mut system, &mut parent, &spawn_params("p", &[]));
     assert_eq!(
         (kind, &message[..]),
@@ -597,7 +597,7 @@ fn results_do_not_cross_sessions_and_stay_with_the_server() {
     assert_eq!(system.result(&mut owner, &plain), 0);
     assert_eq!(guest.completion().unwrap().result, 0);
     system.kill(guest);
-    system.server.end_session(guests);
+    system.end_session(guests);
     let again = system.server.open_session(info);
     assert_eq!(again, Some(guests), "the handle is free again");
 }
