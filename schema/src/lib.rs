@@ -20,6 +20,16 @@ pub mod notification_capnp {
     include!("generated/notification_capnp.rs");
 }
 
+/// Bindings of `password.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod password_capnp {
+    include!("generated/password_capnp.rs");
+}
+
 /// Bindings of `session.capnp`.
 #[allow(
     missing_docs,
@@ -53,6 +63,10 @@ pub mod method {
     pub const POLL: u16 = 2;
     /// `Notification.signaller`.
     pub const SIGNALLER: u16 = 3;
+    /// `PasswordHasher.derive`.
+    pub const DERIVE: u16 = 0;
+    /// `PasswordHasher.verify`.
+    pub const VERIFY: u16 = 1;
     /// `SpawnerExtension.createNotification`, on a `ProcessSpawner`.
     pub const CREATE_NOTIFICATION: u16 = EXTENSION_METHODS;
     /// `SpawnerExtension.createEndpoint`, on a `ProcessSpawner`.

@@ -26,6 +26,7 @@
 
 extern crate alloc;
 
+pub mod boot;
 mod call;
 mod reply;
 mod server;

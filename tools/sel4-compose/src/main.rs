@@ -11,6 +11,7 @@ use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
 use sel4_compose::inventory::{Inventory, InventoryError};
 use sel4_compose::kernel::{self, Prefix, PrefixError};
+use sel4_compose::proof_check::{self, ProofCheckError};
 use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::QemuError;
 use sel4_compose::report::{self, Printer};
@@ -122,6 +123,17 @@ enum Verb {
         /// The file.
         elf: PathBuf,
     },
+    /// Say how far a kernel's configuration is from the proved one.
+    ProofCheck {
+        /// A prefix or a `gen_config.json`; the kernel in use if not given.
+        kernel_config: Option<PathBuf>,
+        /// End with status 1 unless the configuration is the proved one.
+        #[arg(long)]
+        require: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the tables of what a description can say.
     #[command(hide = true)]
     Tables {
@@ -173,6 +185,8 @@ enum Failure {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     #[error(transparent)]
+    ProofCheck(#[from] ProofCheckError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
@@ -211,6 +225,11 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
         Verb::Sites { elf } => sites(elf),
+        Verb::ProofCheck {
+            kernel_config,
+            require,
+            json,
+        } => check_proofs(options, kernel_config.as_deref(), *require, *json),
         Verb::Tables { output } => write_tables(output),
     }
 }
@@ -415,6 +434,23 @@ fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError
         prefix.directory().display()
     );
     Ok(prefix)
+}
+
+fn check_proofs(
+    options: &Options,
+    path: Option<&Path>,
+    require: bool,
+    json: bool,
+) -> Result<u8, Failure> {
+    let report = match path {
+        Some(path) => proof_check::check(path)?,
+        None => proof_check::check(open_prefix(options, &Places::find()?)?.directory())?,
+    };
+    match json {
+        true => show(&(report.to_json() + "\n")),
+        false => show(&report.to_string()),
+    }
+    Ok(u8::from(require && !report.inside))
 }
 
 fn sites(elf: &Path) -> Result<u8, Failure> {
