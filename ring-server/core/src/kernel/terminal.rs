@@ -238,8 +238,7 @@ impl<M: Machine> Server<M> {
     /// Whether calls on behalf of a process's session are accepted.
     fn in_live_session(&self, machine: &mut M, pid: Pid) -> bool {
         let session = self.process(pid).map(|process| process.session);
-        let session = session.and_then(|session| self.sessions.get(session.0));
-        session.is_some_and(|session| session.is_live(|| machine.now_ns()))
+        session.is_some_and(|session| self.check_session(machine, session).is_ok())
     }
 
     fn terminal_write(
