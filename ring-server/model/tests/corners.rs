@@ -474,7 +474,7 @@ fn spawning_from_a_full_or_foreign_world_says_why() {
     let (kind, message) = told(&mut system, &mut parent, &spawn_params("p", &[]));
     assert_eq!(
         (kind, &message[..]),
-        (ExceptionType::Disconnected, "session ended")
+        (ExceptionType::Disconnected, "session is not live")
     );
     let mut system = System {
         server: Server::default(),
