@@ -19,6 +19,8 @@ use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults}
 use crate::archive::{Archive, ArchiveError, Package, Verification};
 use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
+use crate::console::Console;
+use crate::domains::{Domains, DomainsError};
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
 use crate::serial::{COM1, COM3, Uart};
@@ -38,12 +40,17 @@ pub enum BootError {
     Kernel(sel4::Error),
     /// No console answers at COM1.
     NoConsole,
+    /// The region shared with the console's driver does not have the size of a
+    /// ring: a page and a power of two.
+    NoRing,
     /// The timer.
     Clock(ClockError),
     /// No secret can be made.
     Entropy(NoEntropy),
     /// The boot archive.
     Archive(ArchiveError),
+    /// The protection domains.
+    Domains(DomainsError),
     /// The first program; the log has the reason.
     Program(PrepareError),
     /// The server refused the first process.
@@ -57,9 +64,11 @@ impl fmt::Display for BootError {
             Self::Device(error) => write!(f, "device: {error}"),
             Self::Kernel(error) => write!(f, "seL4: {error:?}"),
             Self::NoConsole => f.write_str("no UART answers at COM1"),
+            Self::NoRing => f.write_str("the region of COM1's driver has not the size of a ring"),
             Self::Clock(error) => write!(f, "clock: {error:?}"),
             Self::Entropy(NoEntropy) => f.write_str("the processor has no working RDRAND"),
             Self::Archive(error) => write!(f, "boot archive: {error}"),
+            Self::Domains(error) => write!(f, "{error}"),
             Self::Program(error) => write!(f, "first program: {error:?}"),
             Self::Create(CreateError::Unsupported(UnsupportedSource(source))) => {
                 write!(
@@ -89,6 +98,7 @@ from! {
     ClockError => Clock,
     NoEntropy => Entropy,
     ArchiveError => Archive,
+    DomainsError => Domains,
     PrepareError => Program,
     CreateError => Create,
 }
@@ -99,7 +109,7 @@ from! {
 /// The first step that failed; the log says which, if there is a log yet.
 pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let mut broker = Broker::new(bootinfo)?;
-    let console = open_ports(&mut broker)?;
+    let (uart, com1) = open_ports(&mut broker)?;
     sel4_root_task::set_panic_hook(on_panic);
     watch_self(bootinfo, &mut broker)?;
     extend_heap(&mut broker)?;
@@ -109,18 +119,38 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
-    let timer = open_timer(&mut broker, &mut clock)?;
+    let notification = broker.create_object(broker.sizes().object(ObjectKind::Notification))?;
+    let notification = cap::Notification::from_bits(notification.slot().0.into());
+    let timer = open_timer(&mut broker, &mut clock, notification)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
     let Verification { bytes, ticks } = archive.verification;
     let (package, manifest) = Package::open(archive)?;
     if is_debugged(&manifest) {
         log!("boot archive: {bytes} bytes verified in {ticks} ticks");
     }
+    let system = package.domains()?;
+    let count = system.domains.len();
+    let lent = [(hardware::CONSOLE, com1)];
+    let domains = Domains::start(&mut broker, &package, system, endpoint, notification, &lent)?;
+    let mut console = Console::new(uart);
+    if is_debugged(&manifest) {
+        console.measure();
+    }
+    if let Some((memory, signal)) = domains.driver_of(&broker, hardware::CONSOLE) {
+        // SAFETY: a region of the domains is never freed, and the broker maps
+        // its frames, a run, one behind the other in the window, read-write;
+        // nothing else here reaches it.
+        if !unsafe { console.attach(memory, signal) } {
+            return Err(BootError::NoRing);
+        }
+    }
+    log!("protection domains {count}");
     let mut gate = Gate {
         world: World::new(broker, clock, console, package, endpoint),
         server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
+        domains,
         books: None,
     };
     gate.world.set_clock_reading(reading);
@@ -211,7 +241,7 @@ fn on_panic(info: &PanicInfo<'_>) {
 }
 
 /// Opens log, console and the way to stop the machine.
-fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
+fn open_ports(broker: &mut Broker) -> Result<(Uart, cap::IoPort), BootError> {
     end::open(broker.request_ports(hardware::DEBUG_EXIT)?);
     let com1 = broker.request_ports(hardware::CONSOLE)?;
     let com3 = broker.request_ports(hardware::LOG)?;
@@ -221,7 +251,7 @@ fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
     } else {
         log::open(com1, COM1);
     }
-    console.ok_or(BootError::NoConsole)
+    Ok((console.ok_or(BootError::NoConsole)?, com1))
 }
 
 /// Stops the PIT, which shares the HPET timer's pin, and calibrates.
@@ -237,10 +267,12 @@ fn open_clock(broker: &mut Broker) -> Result<Clock, BootError> {
 }
 
 /// Lets the timer's interrupt reach the event loop.
-fn open_timer(broker: &mut Broker, clock: &mut Clock) -> Result<TimerIrq, BootError> {
-    let notification = broker.create_object(broker.sizes().object(ObjectKind::Notification))?;
+fn open_timer(
+    broker: &mut Broker,
+    clock: &mut Clock,
+    plain: cap::Notification,
+) -> Result<TimerIrq, BootError> {
     let own = init_thread::slot::CNODE.cap();
-    let plain = cap::Notification::from_bits(notification.slot().0.into());
     let badged = cap::Notification::from_bits(broker.allocate_slot()?.0.into());
     own.absolute_cptr(badged.cptr()).mint(
         &own.absolute_cptr(plain.cptr()),

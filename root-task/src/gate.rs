@@ -18,13 +18,17 @@ use sel4::{
 
 use crate::books::Comparison;
 use crate::client::{Saved, Thread, backed_page, split_badge};
+use crate::domains::{DomainFault, Domains, FAULT_BADGE};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
 use crate::world::World;
 
-/// Bit of the badge that only the timer's notification has.
-pub const TIMER_BADGE: u64 = 1 << 27;
+/// Bit of the badge that only signals have: those of the timer and, in the
+/// bits above its own, those of protection domains.
+pub const SIGNAL_BADGE: u64 = 1 << 27;
+/// The badge of the timer's notification.
+pub const TIMER_BADGE: u64 = SIGNAL_BADGE | 1;
 
 /// The trap numbers of capOS (RAX).
 mod trap {
@@ -89,6 +93,8 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
+    /// The protection domains.
+    pub domains: Domains,
     /// What is in use whenever only the first process is left, on systems that
     /// are being debugged.
     pub books: Option<Comparison>,
@@ -104,8 +110,10 @@ impl Gate {
                 Next::Receive => self.endpoint.recv_with_mrs(),
                 Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
             };
-            next = if badge & TIMER_BADGE != 0 {
-                self.on_timer()
+            next = if badge & SIGNAL_BADGE != 0 {
+                self.on_signals(badge)
+            } else if badge & FAULT_BADGE != 0 {
+                self.on_domain_fault(info, badge, &words)
             } else {
                 self.serve(info, badge, &words)
             };
@@ -146,13 +154,33 @@ impl Gate {
         }
     }
 
+    /// Signals that arrived since the last time, all in one badge.
     #[cold]
-    fn on_timer(&mut self) -> Next {
+    fn on_signals(&mut self, badge: u64) -> Next {
+        if badge & TIMER_BADGE == TIMER_BADGE {
+            self.on_timer();
+        }
+        self.domains.note_signals(badge);
+        Next::Receive
+    }
+
+    /// The sender stays blocked: it is gone, or has a parent that would have
+    /// been asked.
+    #[cold]
+    fn on_domain_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
+        let now = self.world.clock.now_ns();
+        let fault = DomainFault { badge, info, words };
+        if self.domains.on_fault(&mut self.world.broker, now, &fault) {
+            self.world.console.restarted();
+        }
+        Next::Receive
+    }
+
+    fn on_timer(&mut self) {
         if let Err(error) = self.timer.handler.irq_handler_ack() {
             log!("timer interrupt: {error:?}");
         }
         self.advance();
-        Next::Receive
     }
 
     /// Lets time pass up to now.
@@ -364,6 +392,8 @@ impl Gate {
                 books.report();
             }
             self.world.audit();
+            self.domains.stop();
+            self.world.console.finish();
             end::halt(verdict);
         }
     }

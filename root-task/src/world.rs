@@ -19,6 +19,7 @@ use sel4::cap;
 use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
+use crate::console::Console;
 use crate::entropy;
 use crate::fairness::Fairness;
 use crate::log;
@@ -26,7 +27,6 @@ use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
 use crate::program::{Program, Programs};
-use crate::serial::Uart;
 use crate::window::{Page, RingWindow};
 
 /// The machine below the server.
@@ -38,7 +38,7 @@ pub struct World {
     /// Whose turn is over.
     pub fairness: Fairness,
     /// The capOS console.
-    pub console: Uart,
+    pub console: Console,
     /// Programs and manifest.
     package: Package,
     programs: Programs,
@@ -71,7 +71,7 @@ impl World {
     pub fn new(
         broker: Broker,
         clock: Clock,
-        console: Uart,
+        console: Console,
         package: Package,
         endpoint: cap::Endpoint,
     ) -> Self {
@@ -364,9 +364,7 @@ impl Machine for World {
     }
 
     fn console_write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.console.put(byte);
-        }
+        self.console.write(bytes);
     }
 
     fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {
