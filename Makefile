@@ -14,6 +14,8 @@ MEMORY      ?=
 SYSTEM      ?= system.toml
 IMAGE       ?= build/image
 JSON        ?=
+CONFIG      ?=
+REQUIRE     ?=
 LOG         ?=
 PROOF       ?=
 SECONDS     ?= 10
@@ -37,6 +39,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test simulate system image inspect app gdb sites clean \
+	proof-check \
 	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
@@ -64,6 +67,9 @@ help:
 	@echo 'make mutants     break rules of the core on purpose; tests must notice each'
 	@echo '                   MUTANT="..." only these'
 	@echo 'make coverage    line coverage of the core'
+	@echo 'make proof-check how far the kernel is from the configuration the proofs are about'
+	@echo '                   CONFIG=...   a prefix or a gen_config.json;  JSON=1'
+	@echo '                   REQUIRE=1    fail unless it is that configuration'
 	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
@@ -120,6 +126,10 @@ reference: rust
 
 inspect: packages rust
 	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)
+
+proof-check: packages rust
+	@$(compose) proof-check $(if $(CONFIG),"$(CONFIG)") $(if $(REQUIRE),--require) \
+		$(if $(JSON),--json)
 
 sites: rust
 	@$(compose) sites "$(APP)"

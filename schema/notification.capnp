@@ -41,4 +41,10 @@ interface SpawnerExtension @0xeeb3d76a015023c0 {
     createNotification @0 () -> (notificationIndex :UInt16);
     # Make a `Notification`, as `createPipe` makes a pipe: it is a transferred
     # result capability in slot `notificationIndex`.
+    createEndpoint @1 () -> (endpointIndex :UInt16);
+    # Make an endpoint that the caller owns; its owner side is a transferred
+    # result capability in slot `endpointIndex`. Granted raw to a program, it has
+    # several owners: when one of them ends, the calls it was serving are
+    # answered `disconnected`, and calls that wait stay for the next owner that
+    # receives.
 }

@@ -22,8 +22,9 @@ use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::console::Console;
 use crate::domains::{Domains, DomainsError};
 use crate::entropy::{NoEntropy, boot_secret};
-use crate::gate::{Gate, TIMER_BADGE, TimerIrq};
-use crate::serial::{COM1, COM3, Uart};
+use crate::gate::{Gate, TERMINAL_BADGE, TIMER_BADGE, TimerIrq};
+use crate::serial::{COM1, COM2, COM3, Uart};
+use crate::terminal::{COM2_PIN, COM2_TRIGGER, TerminalLine};
 use crate::world::World;
 use crate::{end, hardware, log, memory, rtc};
 
@@ -119,9 +120,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
-    let notification = broker.create_object(broker.sizes().object(ObjectKind::Notification))?;
-    let notification = cap::Notification::from_bits(notification.slot().0.into());
-    let timer = open_timer(&mut broker, &mut clock, notification)?;
+    let (timer, notification) = open_timer(&mut broker, &mut clock)?;
+    let terminal = open_terminal(&mut broker, notification)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
     let Verification { bytes, ticks } = archive.verification;
     let (package, manifest) = Package::open(archive)?;
@@ -153,6 +153,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         domains,
         books: None,
     };
+    gate.world.terminal = terminal;
     gate.world.set_clock_reading(reading);
     gate.world.set_cores(bootinfo.num_nodes());
     gate.world.note_idle()?;
@@ -266,31 +267,62 @@ fn open_clock(broker: &mut Broker) -> Result<Clock, BootError> {
     Ok(unsafe { Clock::new(registers.window() as *mut u8) }?)
 }
 
-/// Lets the timer's interrupt reach the event loop.
+/// Lets the timer's interrupt reach the event loop, through the notification
+/// that is returned.
 fn open_timer(
     broker: &mut Broker,
     clock: &mut Clock,
-    plain: cap::Notification,
-) -> Result<TimerIrq, BootError> {
-    let own = init_thread::slot::CNODE.cap();
-    let badged = cap::Notification::from_bits(broker.allocate_slot()?.0.into());
-    own.absolute_cptr(badged.cptr()).mint(
-        &own.absolute_cptr(plain.cptr()),
-        CapRights::all(),
-        TIMER_BADGE,
-    )?;
+) -> Result<(TimerIrq, cap::Notification), BootError> {
+    let notification = broker.create_object(broker.sizes().object(ObjectKind::Notification))?;
+    let plain = cap::Notification::from_bits(notification.slot().0.into());
     let pin = Pin {
         ioapic: 0,
         pin: clock.irq_pin() as u8,
     };
     let handler = broker.request_irq(pin, Trigger::Edge)?;
-    handler.irq_handler_set_notification(badged)?;
+    handler.irq_handler_set_notification(badged(broker, plain, TIMER_BADGE)?)?;
     init_thread::slot::TCB.cap().tcb_bind_notification(plain)?;
     handler.irq_handler_ack()?;
-    Ok(TimerIrq {
+    let timer = TimerIrq {
         handler,
         armed: None,
-    })
+    };
+    Ok((timer, plain))
+}
+
+/// The same notification under a badge.
+fn badged(
+    broker: &mut Broker,
+    plain: cap::Notification,
+    badge: u64,
+) -> Result<cap::Notification, BootError> {
+    let own = init_thread::slot::CNODE.cap();
+    let badged = cap::Notification::from_bits(broker.allocate_slot()?.0.into());
+    own.absolute_cptr(badged.cptr()).mint(
+        &own.absolute_cptr(plain.cptr()),
+        CapRights::all(),
+        badge,
+    )?;
+    Ok(badged)
+}
+
+/// Opens the terminal, if a UART answers at COM2.
+fn open_terminal(
+    broker: &mut Broker,
+    notification: cap::Notification,
+) -> Result<Option<TerminalLine>, BootError> {
+    let Some(uart) = Uart::open(broker.request_ports(hardware::TERMINAL)?, COM2)? else {
+        return Ok(None);
+    };
+    let handler = broker.request_irq(COM2_PIN, COM2_TRIGGER)?;
+    handler.irq_handler_set_notification(badged(broker, notification, TERMINAL_BADGE)?)?;
+    handler.irq_handler_ack()?;
+    uart.listen()?;
+    Ok(Some(TerminalLine {
+        uart,
+        handler,
+        pending: false,
+    }))
 }
 
 /// Makes and starts the process the manifest calls init.

@@ -34,7 +34,7 @@ use sel4::{CapRights, FAST_MESSAGE_REGISTERS, Fault, MessageInfo, Word, cap, ini
 
 use crate::archive::Package;
 use crate::domain::{CALLER, Life, MakeError, Parts};
-use crate::gate::SIGNAL_BADGE;
+use crate::gate::{DOMAIN_BIT, SIGNAL_BADGE};
 use crate::log;
 use crate::window::Page;
 
@@ -44,7 +44,7 @@ pub const FAULT_BADGE: u64 = 1 << 26;
 const RESTARTS_MAX: usize = 3;
 /// A minute.
 const RESTARTS_WITHIN_NS: u64 = 60_000_000_000;
-/// Channels that end at the root task: the badge's bits above the timer's.
+/// Channels that end at the root task: the badge's bits above those of interrupts.
 pub const CHANNELS_MAX: usize = 16;
 /// Signals of a channel nobody here listens to that the log tells of.
 const SIGNALS_TOLD: u32 = 16;
@@ -60,7 +60,7 @@ const fn fault_badge(index: usize) -> u64 {
 
 /// The badge of the root task's channel at `index` among its channels.
 const fn signal_badge(index: usize) -> u64 {
-    SIGNAL_BADGE | 1 << (index + 1)
+    SIGNAL_BADGE | 1 << (DOMAIN_BIT as usize + index)
 }
 
 /// Why the domains could not be made.
@@ -568,7 +568,7 @@ impl Domains {
     /// Tells of signals at the root task's channels, some times for each.
     pub fn note_signals(&mut self, badge: u64) {
         for (index, line) in self.lines.iter_mut().enumerate() {
-            if badge & 1 << (index + 1) == 0 || line.told == SIGNALS_TOLD {
+            if badge & 1 << (DOMAIN_BIT as usize + index) == 0 || line.told == SIGNALS_TOLD {
                 continue;
             }
             line.told += 1;

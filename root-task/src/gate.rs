@@ -22,13 +22,18 @@ use crate::domains::{DomainFault, Domains, FAULT_BADGE};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
+use crate::terminal;
 use crate::world::World;
 
-/// Bit of the badge that only signals have: those of the timer and, in the
-/// bits above its own, those of protection domains.
+/// Bit of the badge that only signals have: those of interrupts and, in the
+/// bits above theirs, those of protection domains.
 pub const SIGNAL_BADGE: u64 = 1 << 27;
-/// The badge of the timer's notification.
+/// The badge of the timer's interrupt.
 pub const TIMER_BADGE: u64 = SIGNAL_BADGE | 1;
+/// The badge of the terminal's interrupt.
+pub const TERMINAL_BADGE: u64 = SIGNAL_BADGE | 2;
+/// First bit of the domains.
+pub const DOMAIN_BIT: u32 = 2;
 
 /// The trap numbers of capOS (RAX).
 mod trap {
@@ -117,6 +122,7 @@ impl Gate {
             } else {
                 self.serve(info, badge, &words)
             };
+            self.serve_terminal();
             if self.world.take_alone_again() {
                 self.read_books();
             }
@@ -154,9 +160,14 @@ impl Gate {
         }
     }
 
-    /// Signals that arrived since the last time, all in one badge.
+    /// Signals that arrived since the last time, all or-ed in one badge.
     #[cold]
     fn on_signals(&mut self, badge: u64) -> Next {
+        if badge & TERMINAL_BADGE == TERMINAL_BADGE
+            && let Some(line) = &mut self.world.terminal
+        {
+            line.pending = true;
+        }
         if badge & TIMER_BADGE == TIMER_BADGE {
             self.on_timer();
         }
@@ -174,6 +185,17 @@ impl Gate {
             self.world.console.restarted();
         }
         Next::Receive
+    }
+
+    /// Takes in what the terminal received. It is looked at after every event,
+    /// since any of them may have made room.
+    #[inline]
+    fn serve_terminal(&mut self) {
+        if self.world.has_terminal_input()
+            && let Err(error) = terminal::serve(&mut self.world, &mut self.server)
+        {
+            log!("terminal interrupt: {error:?}");
+        }
     }
 
     fn on_timer(&mut self) {

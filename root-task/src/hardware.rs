@@ -9,12 +9,15 @@ use cap_broker::PortRange;
 
 use crate::clock::HPET_PADDR;
 use crate::end::DEBUG_EXIT_PORT;
-use crate::serial::{COM1, COM3, PORT_COUNT};
+use crate::serial::{COM1, COM2, COM3, PORT_COUNT};
+use crate::terminal::COM2_PIN;
 
 /// Mode and command register of the 8254 timer.
 pub const PIT_COMMAND: u16 = 0x43;
 /// Ports of the console.
 pub const CONSOLE: PortRange = ports(COM1, PORT_COUNT);
+/// Ports of the terminal.
+pub const TERMINAL: PortRange = ports(COM2, PORT_COUNT);
 /// Ports of the log.
 pub const LOG: PortRange = ports(COM3, PORT_COUNT);
 /// Ports that stop the machine.
@@ -92,9 +95,9 @@ const HPET_FIRST: u64 = HPET_PADDR as u64;
 const LAST_PIN: u64 = 23;
 
 #[used]
-static TABLE: Table<7> = Table {
+static TABLE: Table<9> = Table {
     magic: *b"capos-hardware-1",
-    count: 7,
+    count: 9,
     resources: [
         resource(
             SPARE_PORTS,
@@ -102,6 +105,7 @@ static TABLE: Table<7> = Table {
             CONSOLE.last as u64,
             "COM1: console",
         ),
+        port_resource(TERMINAL, "COM2: terminal"),
         port_resource(LOG, "COM3: log of the root task"),
         port_resource(DEBUG_EXIT, "stopping the machine"),
         port_resource(PIT, "8254: stopped at boot"),
@@ -111,6 +115,12 @@ static TABLE: Table<7> = Table {
             HPET_FIRST,
             HPET_FIRST + (HPET_BYTES - 1),
             "HPET: wake-ups",
+        ),
+        resource(
+            PINS,
+            COM2_PIN.pin as u64,
+            COM2_PIN.pin as u64,
+            "COM2: bytes received",
         ),
         resource(PINS, 0, LAST_PIN, "HPET timer 0: one of these pins"),
     ],

@@ -33,6 +33,7 @@ mod program;
 mod report;
 mod rtc;
 mod serial;
+mod terminal;
 mod window;
 mod world;
 

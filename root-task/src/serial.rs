@@ -1,5 +1,5 @@
-//! The 16550 UARTs of a PC, output only: COM1 is the capOS console, COM3 the
-//! root task's log where the machine has one.
+//! The 16550 UARTs of a PC: COM1 is the capOS console, COM2 the terminal, COM3
+//! the root task's log, the last two where the machine has them.
 //!
 //! Register offsets and bits: National Semiconductor PC16550D data sheet.
 
@@ -7,6 +7,8 @@ use sel4::cap;
 
 /// Base port of COM1, the capOS console.
 pub const COM1: u16 = 0x3f8;
+/// Base port of COM2, the terminal.
+pub const COM2: u16 = 0x2f8;
 /// Base port of COM3, the log.
 pub const COM3: u16 = 0x3e8;
 /// Ports a UART occupies.
@@ -24,6 +26,8 @@ const LINE_8N1: u8 = 0x03;
 const LINE_DIVISOR_LATCH: u8 = 0x80;
 const FIFO_ENABLE_AND_CLEAR: u8 = 0x07;
 const MODEM_DTR_RTS_OUT2: u8 = 0x0b;
+const INTERRUPT_RECEIVED: u8 = 0x01;
+const STATUS_DATA_READY: u8 = 0x01;
 const STATUS_TRANSMIT_EMPTY: u8 = 0x20;
 /// 115200 baud from the 1.8432 MHz clock.
 const DIVISOR_115200: u8 = 1;
@@ -68,6 +72,23 @@ impl Uart {
             base,
             room: 0,
         }
+    }
+
+    /// Has received bytes raise the interrupt.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen(&self) -> sel4::Result<()> {
+        self.write(INTERRUPT_ENABLE, INTERRUPT_RECEIVED)
+    }
+
+    /// The next received byte, if there is one.
+    pub fn get(&mut self) -> Option<u8> {
+        let status = self.ports.ioport_in8(self.base + LINE_STATUS).ok()?;
+        if status & STATUS_DATA_READY == 0 {
+            return None;
+        }
+        self.ports.ioport_in8(self.base + DATA).ok()
     }
 
     /// Sends one byte. A transmitter that never gets ready loses it.

@@ -27,6 +27,7 @@ use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
 use crate::program::{Program, Programs};
+use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
 
 /// The machine below the server.
@@ -39,6 +40,8 @@ pub struct World {
     pub fairness: Fairness,
     /// The capOS console.
     pub console: Console,
+    /// The terminal, if the machine has one.
+    pub terminal: Option<TerminalLine>,
     /// Programs and manifest.
     package: Package,
     programs: Programs,
@@ -80,6 +83,7 @@ impl World {
             fairness: Fairness::new(&clock),
             clock,
             console,
+            terminal: None,
             package,
             programs: Programs::new(),
             endpoint,
@@ -114,6 +118,12 @@ impl World {
     #[inline]
     pub fn take_alone_again(&mut self) -> bool {
         core::mem::take(&mut self.alone_again)
+    }
+
+    /// Whether the terminal received something that is still to be taken in.
+    #[inline]
+    pub fn has_terminal_input(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|line| line.pending)
     }
 
     /// Sets what the clock said, and when.
@@ -365,6 +375,14 @@ impl Machine for World {
 
     fn console_write(&mut self, bytes: &[u8]) {
         self.console.write(bytes);
+    }
+
+    fn terminal_write(&mut self, bytes: &[u8]) {
+        if let Some(line) = &mut self.terminal {
+            for &byte in bytes {
+                line.uart.put(byte);
+            }
+        }
     }
 
     fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {

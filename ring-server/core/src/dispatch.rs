@@ -57,7 +57,7 @@ impl<M: Machine> Server<M> {
     pub(crate) fn dispatch(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
         match sqe.opcode {
             CAP_OP_CALL => self.call(machine, caller, sqe),
-            CAP_OP_RELEASE => self.release(caller, sqe),
+            CAP_OP_RELEASE => self.release(machine, caller, sqe),
             CAP_OP_RECV => self.recv(machine, caller, sqe),
             CAP_OP_RETURN => self.ret(machine, caller, sqe),
             CAP_OP_CANCEL => self.cancel(machine, caller, sqe),
@@ -68,13 +68,14 @@ impl<M: Machine> Server<M> {
     }
 
     /// RELEASE: drops the caller's own slot.
-    fn release(&mut self, caller: Caller, sqe: &CapSqe) -> Outcome {
+    fn release(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Outcome {
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Outcome::Pending;
         };
         match process.caps.remove(CapId::from_raw(sqe.cap_id)) {
             Ok(hold) => {
                 self.release_hold(hold);
+                self.settle_terminal(machine, caller.thread.pid, hold.object);
                 Outcome::code(sqe, 0)
             }
             Err(_) => Outcome::code(sqe, CAP_ERR_INVALID_REQUEST),
@@ -119,6 +120,7 @@ impl<M: Machine> Server<M> {
         match object {
             Object::CapabilityManager(pid) => self.call_manager(machine, caller, sqe, pid),
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
+            Object::TerminalSession => self.call_terminal(machine, caller, sqe),
             Object::ProcessHandle(index) => self.call_handle(machine, caller, sqe, index),
             Object::VirtualMemory => self.call_virtual_memory(machine, caller, sqe),
             Object::FrameAllocator => self.call_frame_allocator(machine, caller, sqe),

@@ -445,6 +445,7 @@ fn kernel_hold(object: Object, id: ObjectId, epoch: EpochId) -> Hold {
 pub const fn transfer_mode(object: Object) -> TransferMode {
     match object {
         Object::Console
+        | Object::TerminalSession
         | Object::Timer
         | Object::BootPackage
         | Object::EndpointClient(_)

@@ -15,6 +15,7 @@ pub(crate) mod frame_allocator;
 pub(crate) mod memory_object;
 pub(crate) mod notification;
 pub(crate) mod pipe;
+pub(crate) mod terminal;
 pub(crate) mod thread_control;
 pub(crate) mod thread_handle;
 pub(crate) mod thread_spawner;

@@ -27,6 +27,7 @@ mod deadline;
 pub mod decode;
 mod diagnostics;
 mod dispatch;
+pub mod editor;
 pub mod encode;
 mod endpoint;
 mod exception;
@@ -69,6 +70,7 @@ pub use exception::Exception;
 pub use family::SPAWNED_PROCESSES_MAX;
 pub use grants::{Grant, GrantSource, Passing, transfer_mode};
 pub use ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
+pub use kernel::terminal::{PROMPT_BYTES_MAX, TYPED_AHEAD_MAX};
 pub use kernel::timer::TICK_NS;
 pub use limits::*;
 pub use machine::{

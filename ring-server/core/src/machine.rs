@@ -247,6 +247,11 @@ pub trait Machine {
     /// Emits bytes verbatim on the capOS console.
     fn console_write(&mut self, bytes: &[u8]);
 
+    /// Writes bytes to the terminal, verbatim.
+    fn terminal_write(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
+
     /// Makes sure that a demand-zero page is backed and mapped with what
     /// `protection` allows, so that a thread that faulted on it can go on.
     ///

@@ -21,6 +21,8 @@ pub struct EpochId(pub(crate) u32);
 pub enum Object {
     /// The system console: `Console`.
     Console,
+    /// The terminal: `TerminalSession`.
+    TerminalSession,
     /// The monotonic clock: `Timer`.
     Timer,
     /// Process-local parking authority: `ParkSpace`.
@@ -80,6 +82,7 @@ impl Object {
     pub const fn from_source(source: KernelCapSource) -> Result<Self, UnsupportedSource> {
         match source {
             KernelCapSource::Console => Ok(Self::Console),
+            KernelCapSource::TerminalSession => Ok(Self::TerminalSession),
             KernelCapSource::Timer => Ok(Self::Timer),
             KernelCapSource::ParkSpace => Ok(Self::ParkSpace),
             KernelCapSource::ProcessSpawner => Ok(Self::ProcessSpawner),
@@ -98,6 +101,7 @@ impl Object {
     pub const fn interface_id(self) -> u64 {
         match self {
             Self::Console => capos_config::CONSOLE_INTERFACE_ID,
+            Self::TerminalSession => capos_config::TERMINAL_SESSION_INTERFACE_ID,
             Self::Timer => capos_config::TIMER_INTERFACE_ID,
             Self::ParkSpace => capos_config::PARK_SPACE_INTERFACE_ID,
             Self::ProcessSpawner => capos_config::PROCESS_SPAWNER_INTERFACE_ID,
@@ -123,6 +127,7 @@ impl Object {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Console => "console",
+            Self::TerminalSession => "terminal_session",
             Self::Timer => "timer",
             Self::ParkSpace => "park_space",
             Self::ProcessSpawner => "process_spawner",

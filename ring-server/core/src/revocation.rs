@@ -31,6 +31,7 @@ impl<M: Machine> Server<M> {
                 self.revoke_pipe_end(machine, (index, End::Write), held, lost);
             }
             Some(Object::Notification(index)) => self.end_bit_waits(machine, index, lost),
+            Some(Object::TerminalSession) => self.end_terminal_read(machine, lost),
             Some(Object::ProcessHandle(index)) => self.end_exit_wait(machine, index, lost),
             _ => {}
         }

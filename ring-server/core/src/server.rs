@@ -39,6 +39,7 @@ use crate::grants::{Grant, Grantee};
 use crate::ids::{PROCESS_SLOTS, Pid, ThreadRef, Tid};
 use crate::kernel::notification::Notifications;
 use crate::kernel::pipe::Pipes;
+use crate::kernel::terminal::Terminal;
 use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::memory::Memory;
@@ -63,8 +64,9 @@ pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
 const _: () = assert!(PROCESS_SLOTS as u64 <= TLS_SLOTS, "a place for each");
 
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 11] = [
+const ROOTS: [Object; 12] = [
     Object::Console,
+    Object::TerminalSession,
     Object::Timer,
     Object::ParkSpace,
     Object::ProcessSpawner,
@@ -221,6 +223,7 @@ pub struct Server<M: Machine> {
     pub(crate) thread_records: ThreadRecords,
     pub(crate) pipes: Pipes,
     pub(crate) notifications: Notifications,
+    pub(crate) terminal: Box<Terminal>,
     next_pid: Pid,
 }
 
@@ -285,6 +288,7 @@ impl<M: Machine> Server<M> {
             thread_records: threads::thread_records(capacity),
             pipes: Pipes::new(capacity),
             notifications: Notifications::new(capacity),
+            terminal: Box::new(Terminal::new()),
             next_pid: Pid::FIRST,
         }
     }
@@ -424,6 +428,7 @@ impl<M: Machine> Server<M> {
         self.forget_exit_waits(pid);
         self.forget_threads(&process.observed, code);
         self.forget_pipe_waits(pid);
+        self.forget_terminal_read(pid);
         self.forget_bit_waits(pid, process.notification_waits);
         self.cancel_process(machine, pid);
         self.bequeath(pid, process.sponsor, process.limits.processes);
@@ -834,6 +839,7 @@ impl<M: Machine> Server<M> {
         write(&self.endpoints.pins);
         write(&self.pipes.table);
         write(&self.notifications);
+        write(&self.terminal.state());
     }
 
     /// Changes the memory map of a live process, to follow what was done to its
@@ -863,6 +869,7 @@ impl<M: Machine> Server<M> {
         self.check_threads();
         self.pipes.check();
         self.notifications.check();
+        self.terminal.check();
         assert!(self.dead.is_empty(), "S3: a dead object was not acted on");
         let (mut holds, mut reserved) = (0, 0);
         for (slot, process) in self.processes.iter().enumerate() {
@@ -901,6 +908,7 @@ impl<M: Machine> Server<M> {
         let bits = self.notifications.waits_of(pid);
         assert_eq!(process.notification_waits as usize, bits, "N2: count");
         let objects = self.exit_waits(pid) + self.pipes.waits(pid) + self.joins(pid) + bits;
+        let objects = objects + self.terminal.reads_of(pid);
         let waiting = sleeps + calls + objects;
         assert_eq!(process.outstanding as usize, waiting, "Q1: outstanding");
         assert_eq!(process.receives as usize, recvs, "Q1: receives");

@@ -556,6 +556,7 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         Wire::WallClock => KernelCapSource::WallClock,
         Wire::EntropySource => KernelCapSource::EntropySource,
+        Wire::TerminalSession => KernelCapSource::TerminalSession,
         _ => return None,
     })
 }

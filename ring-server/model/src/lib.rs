@@ -42,6 +42,8 @@ pub struct Model {
     pub now_ns: u64,
     /// Everything written to the console.
     pub console: Vec<u8>,
+    /// Everything written to the terminal.
+    pub terminal: Vec<u8>,
     /// Memory of each process.
     pub memory: BTreeMap<Pid, Memory>,
     /// Threads resumed since the test last looked, with RAX.
@@ -200,6 +202,10 @@ impl Machine for Model {
 
     fn console_write(&mut self, bytes: &[u8]) {
         self.console.extend_from_slice(bytes);
+    }
+
+    fn terminal_write(&mut self, bytes: &[u8]) {
+        self.terminal.extend_from_slice(bytes);
     }
 
     fn back(&mut self, pid: Pid, page: u64, protection: Protection) -> Result<Backed, NoMemory> {

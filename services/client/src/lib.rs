@@ -7,11 +7,20 @@
 //!
 //! A program that holds a `ProcessSpawner` makes notifications with
 //! [`create_notification_wait`] and passes them on like any capability; others
-//! are granted one, or a [`Signaller`] that can only signal.
+//! are granted one, or a [`Signaller`] that can only signal. A service that
+//! opens sessions holds a [`SessionMint`].
 
 #![no_std]
 
 extern crate alloc;
+
+mod session;
+mod terminal;
+
+pub use session::{
+    NewSession, SessionMint, SessionMintClient, create_endpoint_wait, leave_service_class_wait,
+};
+pub use terminal::{finish_read_edited, read_edited, read_edited_wait};
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -43,7 +52,7 @@ impl CapabilityType for Signaller {
     const INTERFACE_ID: u64 = SIGNALLER_INTERFACE_ID;
 }
 
-/// What both clients know of their capability.
+/// What all clients know of their capability.
 #[derive(Debug)]
 struct State<T: CapabilityType> {
     capability: Capability<T>,

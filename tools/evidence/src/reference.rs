@@ -611,6 +611,7 @@ fn transfer_modes(out: &mut String) {
         Object::BootPackage,
         Object::WallClock,
         Object::EntropySource,
+        Object::TerminalSession,
         Object::ParkSpace,
         Object::ProcessSpawner,
         Object::PipeRead(0),

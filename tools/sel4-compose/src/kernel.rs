@@ -21,7 +21,8 @@ const REQUIRED_FILES: [&str; 6] = [
     "libsel4/include/api/syscall.xml",
 ];
 const KERNEL_FILE: &str = "bin/kernel.elf";
-const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
+/// Configuration of a prefix, relative to it.
+pub const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
 /// What `SEL4_ARCH` of the configuration must say.
 const SEL4_ARCH: &str = "x86_64";
 /// Root CNode size when the configuration does not tell (seL4's default).

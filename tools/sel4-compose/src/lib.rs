@@ -9,6 +9,7 @@
 //! | [`image`] | programs and capabilities into a bootable image |
 //! | [`inventory`] | such an image into who holds what |
 //! | [`kernel`] | an installed seL4 prefix into facts about it |
+//! | [`proof_check`] | its configuration into the distance from the proved one |
 //! | [`system`] | all of these into a machine ready to run |
 //! | [`qemu`] | that into what happened when it ran |
 //! | [`symbols`] | addresses into source places |
@@ -27,9 +28,11 @@ pub mod image;
 pub mod inventory;
 pub mod kernel;
 pub mod mutants;
+pub mod proof_check;
 pub mod prove;
 pub mod qemu;
 pub mod report;
 pub mod scenario;
 pub mod symbols;
 pub mod system;
+pub mod terminal;

@@ -11,6 +11,7 @@ use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
 use sel4_compose::inventory::{Inventory, InventoryError};
 use sel4_compose::kernel::{self, Prefix, PrefixError};
+use sel4_compose::proof_check::{self, ProofCheckError};
 use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::QemuError;
 use sel4_compose::report::{self, Printer};
@@ -126,6 +127,17 @@ enum Verb {
         /// The file.
         elf: PathBuf,
     },
+    /// Say how far a kernel's configuration is from the proved one.
+    ProofCheck {
+        /// A prefix or a `gen_config.json`; the kernel in use if not given.
+        kernel_config: Option<PathBuf>,
+        /// End with status 1 unless the configuration is the proved one.
+        #[arg(long)]
+        require: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the tables of what a description can say.
     #[command(hide = true)]
     Tables {
@@ -177,6 +189,8 @@ enum Failure {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     #[error(transparent)]
+    ProofCheck(#[from] ProofCheckError),
+    #[error(transparent)]
     Qemu(#[from] QemuError),
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
@@ -216,6 +230,11 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
         Verb::Sites { elf } => sites(elf),
+        Verb::ProofCheck {
+            kernel_config,
+            require,
+            json,
+        } => check_proofs(options, kernel_config.as_deref(), *require, *json),
         Verb::Tables { output } => write_tables(output),
     }
 }
@@ -357,7 +376,7 @@ fn run(options: &Options, system: &System, timeout: u64, label: &str) -> Result<
     let mut printer = Printer::new(SymbolTables::of(&system.programs), options.log);
     let outcome = system
         .machine
-        .run(Some(timeout), &mut |output| printer.show(output))?;
+        .run(Some(timeout), None, &mut |output| printer.show(output))?;
     let status = report::status(&outcome.end);
     if matches!(status, report::STATUS_TIMED_OUT | report::STATUS_SYSTEM) {
         printer.finish_line();
@@ -378,7 +397,7 @@ fn debug(options: &Options, app: &AppOptions, port: u16) -> Result<u8, Failure> 
     let mut printer = Printer::new(SymbolTables::of(&system.programs), true);
     let outcome = system
         .machine
-        .run(None, &mut |output| printer.show(output))?;
+        .run(None, None, &mut |output| printer.show(output))?;
     eprint!("{}", outcome.complaints);
     let closing = report::closing_line(&outcome.end, Duration::MAX);
     printer.line(&format!("app: {closing}"));
@@ -425,6 +444,23 @@ fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError
         prefix.directory().display()
     );
     Ok(prefix)
+}
+
+fn check_proofs(
+    options: &Options,
+    path: Option<&Path>,
+    require: bool,
+    json: bool,
+) -> Result<u8, Failure> {
+    let report = match path {
+        Some(path) => proof_check::check(path)?,
+        None => proof_check::check(open_prefix(options, &Places::find()?)?.directory())?,
+    };
+    match json {
+        true => show(&(report.to_json() + "\n")),
+        false => show(&report.to_string()),
+    }
+    Ok(u8::from(require && !report.inside))
 }
 
 fn sites(elf: &Path) -> Result<u8, Failure> {

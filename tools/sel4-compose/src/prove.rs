@@ -17,6 +17,7 @@ use crate::report;
 use crate::scenario::Scenario;
 use crate::symbols::{SymbolTables, is_fault};
 use crate::system::{self, Options, Places, Plan, System, SystemError};
+use crate::terminal::Script;
 
 /// How many bytes of a digest are shown.
 const DIGEST_BYTES_SHOWN: usize = 8;
@@ -99,9 +100,10 @@ impl<'a> Prover<'a> {
         let symbols = SymbolTables::of(&system.programs);
         let mut faults = Vec::new();
         let timeout = Duration::from_secs(scenario.timeout);
+        let mut script = Script::new(&scenario.terminal);
         let outcome = system
             .machine
-            .run(Some(timeout), &mut |output| {
+            .run(Some(timeout), Some(&mut script), &mut |output| {
                 if let Output::Log(line) = output
                     && is_fault(line)
                 {
@@ -140,7 +142,7 @@ impl<'a> Prover<'a> {
             system::prepare_bare(self.places, &prefix, program, &self.qemu, scenario.icount)
                 .map_err(|error| error.to_string())
                 .and_then(|system| {
-                    let outcome = system.machine.run(Some(timeout), &mut |_| {});
+                    let outcome = system.machine.run(Some(timeout), None, &mut |_| {});
                     outcome.map_err(|error| error.to_string())
                 })?;
         Ok(Proof {

@@ -1,10 +1,10 @@
 //! Runs an image in QEMU and says how it ended.
 //!
-//! The guest has two serial ports that matter. COM1 is the console: bytes an
-//! application prints, passed on untouched and never interpreted. COM3 is the
-//! root task's log: only lines read there count as a verdict, so that an
-//! application cannot print itself one. Both are sockets inherited by QEMU; end
-//! of file on both means that QEMU has gone.
+//! The guest has three serial ports. COM1 is the console: bytes an application
+//! prints, passed on untouched and never interpreted. COM2 is the terminal,
+//! where a [`Typist`] may type. COM3 is the root task's log: only lines read
+//! there count as a verdict, so that an application cannot print itself one. All
+//! are sockets inherited by QEMU; end of file on all means that QEMU has gone.
 //!
 //! QEMU is killed at the deadline, when the runner is dropped, and by the
 //! kernel if this process dies first.
@@ -24,11 +24,14 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use crate::terminal::{self, Typist};
+
 /// The emulator that is run unless another is named.
 pub const QEMU: &str = "qemu-system-x86_64";
 /// File descriptors under which QEMU inherits the ports.
 const CONSOLE_FD: i32 = 3;
 const LOG_FD: i32 = 4;
+const TERMINAL_FD: i32 = 5;
 /// How long QEMU may take to leave after the verdict.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 /// How often a process that has gone is noticed.
@@ -95,7 +98,8 @@ impl Machine {
             .args(["-chardev", &format!("socket,id=console,fd={CONSOLE_FD}")])
             .args(["-chardev", &format!("socket,id=log,fd={LOG_FD}")])
             .args(["-serial", com1])
-            .args(["-serial", "null"])
+            .args(["-chardev", &format!("socket,id=terminal,fd={TERMINAL_FD}")])
+            .args(["-serial", "chardev:terminal"])
             .args(["-serial", com3])
             .args(["-device", "isa-debug-exit,iobase=0x501,iosize=2"])
             .arg("-kernel")
@@ -115,30 +119,45 @@ impl Machine {
     }
 
     /// Runs until the guest gives its verdict, QEMU ends or `timeout` passes;
-    /// without a timeout it waits as long as it takes. `observe` is told what
-    /// the guest prints as it comes.
+    /// without a timeout it waits as long as it takes. `typist` types at the
+    /// terminal, `observe` is told what the guest prints as it comes.
     ///
     /// # Errors
     /// [`QemuError`]: QEMU could not be started.
     pub fn run(
         &self,
         timeout: Option<Duration>,
+        typist: Option<&mut dyn Typist>,
         observe: &mut dyn FnMut(Output<'_>),
     ) -> Result<Outcome, QemuError> {
         let (sender, events) = mpsc::channel();
-        let mut guest = self.start(&sender)?;
+        let (mut guest, line) = self.start(&sender)?;
         drop(sender);
-        let mut transcript = Transcript::default();
+        let mut transcript = Transcript {
+            typist,
+            ..Transcript::default()
+        };
+        if let Some(typist) = &mut transcript.typist {
+            let (keys, typed) = mpsc::channel();
+            terminal::forward(typed, line);
+            typist.begin(keys);
+            typist.look(&[]);
+        }
         let end = transcript.collect(&mut guest.0, &events, timeout, observe);
+        let typist = transcript.typist.as_deref();
+        let unfinished = typist.and_then(|typist| typist.complaint(&transcript.terminal));
         Ok(Outcome {
             end,
             console: transcript.console,
+            terminal: transcript.terminal,
+            unfinished,
             log: transcript.log,
             complaints: String::from_utf8_lossy(&transcript.complaints).into_owned(),
         })
     }
 
-    fn start(&self, sender: &Sender<Event>) -> Result<Guest, QemuError> {
+    /// Starts QEMU; returns it and the writing end of the terminal's line.
+    fn start(&self, sender: &Sender<Event>) -> Result<(Guest, UnixStream), QemuError> {
         let start_error = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => QemuError::Missing(self.program.clone()),
             _ => QemuError::Start {
@@ -148,6 +167,8 @@ impl Machine {
         };
         let (console, console_end) = UnixStream::pair().map_err(start_error)?;
         let (log, log_end) = UnixStream::pair().map_err(start_error)?;
+        let (terminal, terminal_end) = UnixStream::pair().map_err(start_error)?;
+        let line = terminal.try_clone().map_err(start_error)?;
         let mut command = self.command();
         let inherit = |parent_fd: OwnedFd, child_fd| FdMapping {
             parent_fd,
@@ -157,8 +178,9 @@ impl Machine {
             .fd_mappings(vec![
                 inherit(console_end.into(), CONSOLE_FD),
                 inherit(log_end.into(), LOG_FD),
+                inherit(terminal_end.into(), TERMINAL_FD),
             ])
-            .expect("the two descriptor numbers differ");
+            .expect("the descriptor numbers differ");
         die_with_parent(&mut command);
         let mut child = command
             .stdin(Stdio::null())
@@ -171,8 +193,9 @@ impl Machine {
         let complaints = child.stderr.take().expect("stderr was piped above");
         forward(console, sender.clone(), Event::Console);
         forward(log, sender.clone(), Event::Log);
+        forward(terminal, sender.clone(), Event::Terminal);
         forward(complaints, sender.clone(), Event::Complaint);
-        Ok(Guest(child))
+        Ok((Guest(child), line))
     }
 }
 
@@ -199,6 +222,7 @@ impl Drop for Guest {
 
 enum Event {
     Console(Vec<u8>),
+    Terminal(Vec<u8>),
     Log(Vec<u8>),
     Complaint(Vec<u8>),
 }
@@ -224,6 +248,8 @@ fn forward(
 pub enum Output<'a> {
     /// Bytes on the console.
     Console(&'a [u8]),
+    /// Bytes on the terminal.
+    Terminal(&'a [u8]),
     /// One line of the root task's log, without line end.
     Log(&'a str),
 }
@@ -265,6 +291,10 @@ pub struct Outcome {
     pub end: End,
     /// What the application printed (the last 4 MiB of it).
     pub console: Vec<u8>,
+    /// What the terminal showed.
+    pub terminal: Vec<u8>,
+    /// What was to be typed or awaited there and was not.
+    pub unfinished: Option<String>,
     /// The root task's log.
     pub log: Vec<String>,
     /// What QEMU itself said.
@@ -272,14 +302,16 @@ pub struct Outcome {
 }
 
 #[derive(Default)]
-struct Transcript {
+struct Transcript<'a> {
+    typist: Option<&'a mut dyn Typist>,
     console: Vec<u8>,
+    terminal: Vec<u8>,
     log: Vec<String>,
     log_rest: Vec<u8>,
     complaints: Vec<u8>,
 }
 
-impl Transcript {
+impl Transcript<'_> {
     fn collect(
         &mut self,
         child: &mut Child,
@@ -333,6 +365,14 @@ impl Transcript {
                 self.console.extend_from_slice(&bytes);
                 let excess = self.console.len().saturating_sub(CONSOLE_BYTES_MAX);
                 self.console.drain(..excess);
+                None
+            }
+            Event::Terminal(bytes) => {
+                observe(Output::Terminal(&bytes));
+                self.terminal.extend_from_slice(&bytes);
+                if let Some(typist) = &mut self.typist {
+                    typist.look(&self.terminal);
+                }
                 None
             }
             Event::Complaint(bytes) => {

@@ -15,7 +15,7 @@ pub const STATUS_SYSTEM: u8 = 125;
 /// Lines of guest output repeated where a run ended badly.
 const LAST_LINES: usize = 12;
 
-/// Passes guest output on as it comes: the console to standard output, fault
+/// Passes guest output on as it comes: console and terminal to standard output, fault
 /// reports with their place below it, the rest of the log to standard error if
 /// asked for.
 pub struct Printer {
@@ -38,7 +38,7 @@ impl Printer {
     /// run and its verdict go on.
     pub fn show(&mut self, output: Output<'_>) {
         match output {
-            Output::Console(bytes) => {
+            Output::Console(bytes) | Output::Terminal(bytes) => {
                 let mut out = io::stdout().lock();
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
                 if let Some(last) = bytes.last() {
@@ -109,6 +109,10 @@ pub fn last_lines(outcome: &Outcome) -> Vec<String> {
     let mut lines = Vec::new();
     for (source, text) in [
         ("console", console),
+        (
+            "terminal",
+            String::from_utf8_lossy(&outcome.terminal).into_owned(),
+        ),
         ("log", outcome.log.join("\n")),
         ("qemu", outcome.complaints.clone()),
     ] {

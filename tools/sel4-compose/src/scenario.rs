@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::qemu::{End, Outcome};
+use crate::terminal::Step;
 
 /// A scenario file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,19 @@ pub struct Scenario {
     /// Texts the console must not show.
     #[serde(default)]
     pub forbidden: Vec<String>,
+    /// What is typed at the terminal and awaited there, in this order; all of it
+    /// must have happened before the end.
+    #[serde(default)]
+    pub terminal: Vec<Step>,
+    /// Texts the terminal must show, in this order.
+    #[serde(default)]
+    pub transcript: Vec<String>,
+    /// Texts the terminal must not show.
+    #[serde(rename = "transcript-forbidden", default)]
+    pub transcript_forbidden: Vec<String>,
+    /// Texts that must appear nowhere: not on console, terminal or log.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// Texts the root task's log must show, in this order.
     #[serde(default)]
     pub log: Vec<String>,
@@ -206,6 +220,21 @@ impl Scenario {
         complaints.extend(missing.map(|text| format!("the log lacks {text:?}")));
         let shown = self.forbidden.iter().filter(|text| console.contains(*text));
         complaints.extend(shown.map(|text| format!("the console shows {text:?}")));
+        let terminal = String::from_utf8_lossy(&outcome.terminal);
+        complaints.extend(outcome.unfinished.clone());
+        let missing = first_missing(&terminal, &self.transcript);
+        complaints.extend(missing.map(|text| format!("the terminal lacks {text:?}")));
+        let forbidden = self.transcript_forbidden.iter();
+        let shown = forbidden.filter(|text| terminal.contains(*text));
+        complaints.extend(shown.map(|text| format!("the terminal shows {text:?}")));
+        for (place, output) in [
+            ("console", &*console),
+            ("terminal", &*terminal),
+            ("log", &log),
+        ] {
+            let leaked = self.secrets.iter().filter(|text| output.contains(*text));
+            complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
+        }
         complaints
     }
 
@@ -265,6 +294,8 @@ mod tests {
         Outcome {
             end,
             console: console.into(),
+            terminal: b"$ secret".to_vec(),
+            unfinished: None,
             log: vec!["root-task: up".into()],
             complaints: String::new(),
         }
@@ -275,6 +306,24 @@ mod tests {
         let good = outcome(End::Exit(0), "one\ntwo\n");
         assert_eq!(sample().complaints(&good), Vec::<String>::new());
         assert_eq!(sample().name, "sample");
+    }
+
+    #[test]
+    fn the_terminal_is_held_to_what_is_said_of_it() {
+        let complaints = |change: fn(&mut Scenario)| {
+            let mut scenario = sample();
+            change(&mut scenario);
+            scenario.complaints(&outcome(End::Exit(0), "one\ntwo\n"))
+        };
+        assert_eq!(complaints(|s| s.transcript = vec!["$ ".into()]).len(), 0);
+        assert_eq!(complaints(|s| s.transcript = vec!["# ".into()]).len(), 1);
+        let forbidden = complaints(|s| s.transcript_forbidden = vec!["$ ".into()]);
+        assert_eq!(forbidden.len(), 1);
+        assert_eq!(complaints(|s| s.secrets = vec!["secret".into()]).len(), 1);
+        assert_eq!(complaints(|s| s.secrets = vec!["t".into()]).len(), 3);
+        let mut unfinished = outcome(End::Exit(0), "one\ntwo\n");
+        unfinished.unfinished = Some("step 1".into());
+        assert_eq!(sample().complaints(&unfinished), ["step 1"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ const PORTS: IoPort = IoPort::new(3);
 const OTHER: IoPort = IoPort::new(4);
 const INSIDE: Verdict = Verdict::new(10);
 const OUTSIDE: Verdict = Verdict::new(11);
-/// The scratch register of a 16550.
+/// A page register of the DMA controller, which keeps what is written.
 const SCRATCH: u16 = 7;
 
 #[protection_domain]
