@@ -352,6 +352,52 @@ fn runs(system: &System, domain: &Domain, file: &[u8]) -> Vec<PageRun> {
 mod tests {
     use super::*;
 
+    /// A table as the root task carries it: kind, first, last, purpose.
+    fn table(resources: &[(u64, u64, u64)]) -> Vec<u8> {
+        let mut table = b"capos-hardware-1".to_vec();
+        table.extend((resources.len() as u64).to_le_bytes());
+        for (kind, first, last) in resources {
+            for word in [kind, first, last] {
+                table.extend(word.to_le_bytes());
+            }
+            table.extend([b'x'; 40]);
+        }
+        table
+    }
+
+    fn claims(inside: &str, resources: &[(u64, u64, u64)]) -> Result<(), String> {
+        let text = format!(
+            "<system><protection_domain name=\"one\"><program_image path=\"one.elf\" />{inside}</protection_domain></system>"
+        );
+        let description = Description::parse(Path::new("a.xml"), &text).expect("it is good");
+        check_claims(&description, &table(resources)).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn what_the_root_task_has_no_domain_gets() {
+        let ports = r#"<ioport id="0" addr="0x3f8" size="8" />"#;
+        let pin = r#"<irq id="0" pin="3" vector="3" />"#;
+        let refusal = claims(ports, &[(1, 0x3ff, 0x400)]).expect_err("one port is taken");
+        assert!(refusal.starts_with("a.xml:1:"), "{refusal}");
+        assert!(refusal.contains("0x3f8-0x3ff"), "{refusal}");
+        assert!(claims(pin, &[(3, 3, 3)]).is_err());
+        // Numbers of another kind, and what lies beside, are nobody's business.
+        assert_eq!(
+            claims(ports, &[(2, 0x3f8, 0x3ff), (1, 0x3f0, 0x3f7)]),
+            Ok(())
+        );
+        // The timer's pin is one of a range and known at boot only.
+        assert_eq!(claims(pin, &[(3, 0, 23)]), Ok(()));
+    }
+
+    #[test]
+    fn spare_ports_are_given_whole_or_not_at_all() {
+        let whole = r#"<ioport id="0" addr="0x3f8" size="8" />"#;
+        let part = r#"<ioport id="0" addr="0x3f8" size="4" />"#;
+        assert_eq!(claims(whole, &[(4, 0x3f8, 0x3ff)]), Ok(()));
+        assert!(claims(part, &[(4, 0x3f8, 0x3ff)]).is_err());
+    }
+
     #[test]
     fn a_file_without_symbols_cannot_be_patched() {
         let error = patch(&mut b"no ELF file".to_vec(), "microkit_name", &[0]);
