@@ -141,6 +141,20 @@ struct Line {
     told: u32,
 }
 
+/// A serial port that a domain drives.
+pub struct DrivenPort {
+    /// Index of the domain.
+    pub domain: usize,
+    /// The ring towards it.
+    pub output: NonNull<[u8]>,
+    /// The ring from it.
+    pub input: NonNull<[u8]>,
+    /// Tells it that there is something new, or room again.
+    pub signal: cap::Notification,
+    /// The badge of its own signals.
+    pub badge: u64,
+}
+
 /// The domains.
 pub struct Domains {
     system: System,
@@ -447,13 +461,18 @@ impl Domains {
     }
 
     /// A domain without a parent faulted: reports it, and gives it and those
-    /// that depend on it new lives within the limit. Returns whether they live.
-    pub fn on_fault(&mut self, broker: &mut Broker, now: u64, fault: &DomainFault<'_>) -> bool {
+    /// that depend on it new lives within the limit. Returns who has one.
+    pub fn on_fault(
+        &mut self,
+        broker: &mut Broker,
+        now: u64,
+        fault: &DomainFault<'_>,
+    ) -> Vec<usize> {
         let index = (fault.badge & !FAULT_BADGE) as usize;
         let lives =
             |place: &Option<Place>| place.as_ref().is_some_and(|place| place.life.is_some());
         if !self.places.get(index).is_some_and(lives) {
-            return false;
+            return Vec::new();
         }
         let cause = Cause::of(fault);
         let name = &self.system.domains[index].name;
@@ -463,17 +482,17 @@ impl Domains {
         if !self.may_restart(index, now) {
             let name = &self.system.domains[index].name;
             log!("domain {name} stays down: {RESTARTS_MAX} restarts within a minute");
-            return false;
+            return Vec::new();
         }
         match self.enliven(broker, &group) {
             Ok(()) => {
                 let name = &self.system.domains[index].name;
                 log!("domain {name} is restarted, {} domains in all", group.len());
-                true
+                group
             }
             Err(error) => {
                 log!("a domain stays down: {error}");
-                false
+                Vec::new()
             }
         }
     }
@@ -528,27 +547,38 @@ impl Domains {
         }
     }
 
-    /// The domain that drives `ports`: the memory it shares with the root task,
-    /// as that sees it, and how to signal it. None where no domain has the
-    /// ports and both.
-    pub fn driver_of(
-        &self,
-        broker: &Broker,
-        ports: PortRange,
-    ) -> Option<(NonNull<[u8]>, cap::Notification)> {
+    /// The domain that drives `ports`, if one has the ports, a channel to the
+    /// root task, and shares two regions with it: in the root task's order, one
+    /// for output and one for input.
+    pub fn driver_of(&mut self, broker: &Broker, ports: PortRange) -> Option<DrivenPort> {
         let domains = &self.system.domains;
         let has_ports = |domain: &Domain| domain.ports.iter().any(|own| range_of(own) == ports);
-        let driver = domains.iter().position(has_ports)?;
-        let mut lines = self.lines.iter().filter(|line| line.peer == driver);
-        let signal = lines.find_map(|line| line.notification)?;
+        let domain = domains.iter().position(has_ports)?;
         let root_task = &domains[self.system.root_task()?];
-        let maps = |region| domains[driver].maps.iter().any(|map| map.region == region);
-        let shared = root_task.maps.iter().find(|map| maps(map.region))?;
-        let frames = &self.regions[usize::from(shared.region)];
+        let maps = |region| domains[domain].maps.iter().any(|map| map.region == region);
+        let mut shared = root_task.maps.iter().filter(|map| maps(map.region));
+        let mut next = || self.memory_of(broker, shared.next()?.region);
+        let (output, input) = (next()?, next()?);
+        let line = self.lines.iter().position(|line| line.peer == domain)?;
+        let signal = self.lines[line].notification?;
+        // Its signals mean something from now on.
+        self.lines[line].told = SIGNALS_TOLD;
+        Some(DrivenPort {
+            domain,
+            output,
+            input,
+            signal,
+            badge: signal_badge(line),
+        })
+    }
+
+    /// A region that the root task maps, as it sees it.
+    fn memory_of(&self, broker: &Broker, region: u16) -> Option<NonNull<[u8]>> {
+        let frames = &self.regions[usize::from(region)];
         let start = broker.window_address(*frames.first()?)? as usize;
         let start = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start))?;
         let bytes = frames.len() * capos_domains::PAGE_BYTES as usize;
-        Some((NonNull::slice_from_raw_parts(start, bytes), signal))
+        Some(NonNull::slice_from_raw_parts(start, bytes))
     }
 
     /// Lets no domain run any more.

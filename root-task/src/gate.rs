@@ -163,8 +163,8 @@ impl Gate {
     /// Signals that arrived since the last time, all or-ed in one badge.
     #[cold]
     fn on_signals(&mut self, badge: u64) -> Next {
-        if badge & TERMINAL_BADGE == TERMINAL_BADGE
-            && let Some(line) = &mut self.world.terminal
+        if let Some(line) = &mut self.world.terminal
+            && badge & line.badge() == line.badge()
         {
             line.pending = true;
         }
@@ -181,8 +181,10 @@ impl Gate {
     fn on_domain_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
         let now = self.world.clock.now_ns();
         let fault = DomainFault { badge, info, words };
-        if self.domains.on_fault(&mut self.world.broker, now, &fault) {
-            self.world.console.restarted();
+        let revived = self.domains.on_fault(&mut self.world.broker, now, &fault);
+        self.world.console.restarted(&revived);
+        if let Some(line) = &mut self.world.terminal {
+            line.restarted(&revived);
         }
         Next::Receive
     }
@@ -416,6 +418,9 @@ impl Gate {
             self.world.audit();
             self.domains.stop();
             self.world.console.finish();
+            if let Some(line) = &mut self.world.terminal {
+                line.finish();
+            }
             end::halt(verdict);
         }
     }

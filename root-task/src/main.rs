@@ -19,6 +19,7 @@ mod clock;
 mod console;
 mod domain;
 mod domains;
+mod driven;
 mod end;
 mod entropy;
 mod fairness;

@@ -379,9 +379,7 @@ impl Machine for World {
 
     fn terminal_write(&mut self, bytes: &[u8]) {
         if let Some(line) = &mut self.terminal {
-            for &byte in bytes {
-                line.uart.put(byte);
-            }
+            line.write(bytes);
         }
     }
 

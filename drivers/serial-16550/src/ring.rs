@@ -166,6 +166,26 @@ impl Reader {
         })
     }
 
+    /// Whether the writer has room for nothing more.
+    ///
+    /// # Errors
+    /// [`PeerMisbehavior`]
+    pub fn is_full(&self) -> Result<bool, PeerMisbehavior> {
+        let written = self.region.written.load(Ordering::Acquire);
+        let used = self.region.used(written, self.read)?;
+        Ok(used as usize == self.region.bytes.len())
+    }
+
+    /// Sets both counters right, while there is no writer: the reader's own to
+    /// what it is, the writer's if it cannot be. What that stood for is lost.
+    pub fn mend(&mut self) {
+        self.region.read.store(self.read, Ordering::Release);
+        let written = self.region.written.load(Ordering::Acquire);
+        if self.region.used(written, self.read).is_err() {
+            self.region.written.store(self.read, Ordering::Release);
+        }
+    }
+
     /// The oldest byte. It is given back to the writer at once, so that whoever
     /// follows a reader that dies repeats at most one byte.
     ///

@@ -110,6 +110,9 @@ pub enum Kind {
     /// I/O ports the root task drives where no domain does.
     #[serde(rename = "I/O ports, unless a domain has them")]
     SparePorts,
+    /// Inputs the root task listens to where no domain does.
+    #[serde(rename = "I/O APIC pins, unless a domain has them")]
+    SparePins,
 }
 
 impl Kind {
@@ -120,6 +123,7 @@ impl Kind {
             2 => Self::Memory,
             3 => Self::Pins,
             4 => Self::SparePorts,
+            5 => Self::SparePins,
             _ => return None,
         })
     }
@@ -129,7 +133,7 @@ impl Kind {
         match self {
             Self::Ports | Self::SparePorts => "I/O ports",
             Self::Memory => "physical memory",
-            Self::Pins => "I/O APIC pins",
+            Self::Pins | Self::SparePins => "I/O APIC pins",
         }
     }
 
@@ -140,7 +144,7 @@ impl Kind {
 
     /// Whether a domain may have it instead of the root task.
     pub fn can_be_given(self) -> bool {
-        self == Self::SparePorts
+        matches!(self, Self::SparePorts | Self::SparePins)
     }
 }
 

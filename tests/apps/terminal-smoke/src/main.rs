@@ -121,6 +121,8 @@ fn typed_ahead(desk: &mut Desk<'_, '_>) -> Proof {
     desk.expect("fresh: ", LineEcho::Visible, b"fresh line")?;
     let cancelled = desk.ask("stale: ", LineEcho::Visible)?;
     equal("stale", cancelled.status, LineStatus::Cancelled)?;
+    // The rest of what was typed may still be on its way.
+    desk.pause()?;
     desk.expect("clean: ", LineEcho::Visible, b"clean line")
 }
 
