@@ -5,7 +5,9 @@ use core::panic::PanicInfo;
 
 use alloc::vec::Vec;
 
-use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger};
+use cap_broker::{
+    Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger, cap_of,
+};
 use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
@@ -13,7 +15,7 @@ use ring_server_core::{
     CAPSET_PAGE_BYTES, Class, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
     ProcessSpec, Server, UnsupportedSource,
 };
-use sel4::{BootInfoPtr, CapRights, cap, init_thread};
+use sel4::{BootInfoPtr, CapRights, ObjectBlueprint, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package, Verification};
@@ -24,6 +26,7 @@ use crate::domains::{Domains, DomainsError};
 use crate::driven::Driven;
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TERMINAL_BADGE, TIMER_BADGE, TimerIrq};
+use crate::means::Means;
 use crate::serial::{COM1, COM2, COM3, Uart};
 use crate::terminal::{COM2_PIN, COM2_TRIGGER, TerminalLine};
 use crate::world::World;
@@ -122,7 +125,9 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
+    open_reply(&mut broker)?;
     let (timer, notification) = open_timer(&mut broker, &mut clock)?;
+    let means = Means::new(&mut broker, bootinfo, endpoint)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
     let Verification { bytes, ticks } = archive.verification;
     let (package, manifest) = Package::open(archive)?;
@@ -132,7 +137,15 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let system = package.domains()?;
     let count = system.domains.len();
     let lent = [(hardware::CONSOLE, com1), (hardware::TERMINAL, com2)];
-    let mut domains = Domains::start(&mut broker, &package, system, endpoint, notification, &lent)?;
+    let mut domains = Domains::start(
+        &mut broker,
+        &package,
+        system,
+        endpoint,
+        notification,
+        &lent,
+        &means,
+    )?;
     let driven = driven(&mut domains, &broker, hardware::CONSOLE)?;
     let mut console = Console::new(uart, driven);
     if is_debugged(&manifest) {
@@ -145,7 +158,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     };
     log!("protection domains {count}");
     let mut gate = Gate {
-        world: World::new(broker, clock, console, package, endpoint),
+        world: World::new(broker, clock, console, package, means),
         server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
@@ -212,13 +225,13 @@ fn watch_self(bootinfo: &BootInfoPtr, broker: &mut Broker) -> Result<(), BootErr
         kind: ObjectKind::Untyped,
         size_bits: WATCH_UNTYPED_BITS as u8,
     })?;
-    let slots = [broker.allocate_slot()?, broker.allocate_slot()?];
-    let slots = slots.map(|slot| slot.0 as usize);
+    let mut slots = [0; WATCH_SLOTS];
+    for slot in &mut slots {
+        *slot = broker.allocate_slot()?.0 as usize;
+    }
     let memory = cap::Untyped::from_bits(memory.slot().0.into());
     Ok(watch_faults(bootinfo, memory, slots, Some(on_fault))?)
 }
-
-const _: () = assert!(WATCH_SLOTS == 2, "as many slots as are taken here");
 
 /// Runs on the watching thread, which has no IPC buffer: writing to ports is
 /// all it can do.
@@ -252,6 +265,17 @@ fn open_ports(broker: &mut Broker) -> Result<(Uart, cap::IoPort), BootError> {
         log::open(com1, COM1);
     }
     Ok((console.ok_or(BootError::NoConsole)?, com1))
+}
+
+/// Makes the object by which faults are answered, where that takes one. One
+/// will do: a fault that is not answered before the next is received is
+/// answered by writing registers, if at all (`crate::gate`, G1).
+fn open_reply(broker: &mut Broker) -> Result<(), BootError> {
+    if ObjectBlueprint::reply().is_some() {
+        let reply = broker.create_object(broker.sizes().object(ObjectKind::Reply))?;
+        sel4::set_reply_object(cap_of(&reply));
+    }
+    Ok(())
 }
 
 /// Stops the PIT, which shares the HPET timer's pin, and calibrates.

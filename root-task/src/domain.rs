@@ -8,14 +8,18 @@ use core::fmt;
 
 use alloc::vec::Vec;
 
-use cap_broker::{Broker, BrokerError, FrameId, Hold, ObjectKind, OwnedObject, Rights, SpaceId};
+use cap_broker::{
+    Broker, BrokerError, FrameId, Hold, ObjectKind, OwnedObject, Rights, SpaceId, cap_of,
+};
 use capos_domains::{Domain, IPC_BUFFER, PAGE_BYTES, STACK_TOP, slot};
 use capos_loader::LoadPlan;
 use sel4::{
-    CNodeCapData, CPtr, CapRights, CapRightsBuilder, CapType, UserContext, cap, init_thread,
+    Budget, CNodeCapData, CPtr, CapRights, CapRightsBuilder, CapType, ObjectBlueprint, UserContext,
+    cap, cap_type, init_thread,
 };
 
-use crate::client::{new_page, rights};
+use crate::client::{BuildError, new_page, rights};
+use crate::means::Means;
 
 /// What one needs to call an endpoint or to fault at it, and no more.
 pub const CALLER: CapRights = CapRightsBuilder::none()
@@ -56,11 +60,26 @@ impl From<sel4::Error> for MakeError {
     }
 }
 
+impl From<BuildError> for MakeError {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Broker(error) => Self::Broker(error),
+            BuildError::Kernel(error) => Self::Kernel(error),
+            // Nothing of a domain is prepared beforehand.
+            BuildError::NotPrepared => Self::Kernel(sel4::Error::InvalidArgument),
+        }
+    }
+}
+
 /// A domain that has everything but the start.
 pub struct Life {
     space: SpaceId,
     cspace: Option<OwnedObject>,
     tcb: Option<OwnedObject>,
+    /// What it has its time from, where that is an object.
+    time: Option<OwnedObject>,
+    /// What remembers its callers, where that is an object.
+    reply: Option<OwnedObject>,
 }
 
 /// What a domain is made of.
@@ -73,6 +92,10 @@ pub struct Parts<'a> {
     pub regions: &'a [Vec<FrameId>],
     /// Its notification.
     pub notification: cap::Notification,
+    /// Where its faults go, and the badge they arrive with.
+    pub faults: (cap::Endpoint, u64),
+    /// What threads are made with.
+    pub means: &'a Means,
 }
 
 impl Life {
@@ -86,6 +109,8 @@ impl Life {
             space: broker.create_space()?,
             cspace: None,
             tcb: None,
+            time: None,
+            reply: None,
         };
         match life.furnish(broker, parts) {
             Ok(()) => Ok(life),
@@ -113,20 +138,50 @@ impl Life {
         let tcb = broker.sizes().object(ObjectKind::Tcb);
         let tcb = self.tcb.insert(broker.create_object(tcb)?);
         let tcb = cap::Tcb::from_bits(tcb.slot().0.into());
-        tcb.tcb_set_space(
-            CPtr::from_bits(slot::FAULT),
-            cspace,
+        let (guard, vspace) = (
             CNodeCapData::skip_high_bits(slot::BITS.into()),
             broker.vspace(self.space)?,
-        )?;
+        );
+        let (endpoint, badge) = parts.faults;
+        let place = CPtr::from_bits(slot::FAULT);
+        parts
+            .means
+            .with_handler_at(endpoint, place, badge, |handler| {
+                tcb.tcb_set_space(handler, cspace, guard, vspace)
+            })?;
         tcb.tcb_set_ipc_buffer(IPC_BUFFER, buffer)?;
         tcb.tcb_set_priority(init_thread::slot::TCB.cap(), parts.domain.priority)?;
         tcb.tcb_bind_notification(parts.notification)?;
+        self.give_time(broker, parts, tcb)?;
+        if ObjectBlueprint::reply().is_some() {
+            let reply = broker.sizes().object(ObjectKind::Reply);
+            self.reply = Some(broker.create_object(reply)?);
+        }
         let mut context = UserContext::default();
         context.rip = plan.entry();
         context.rsp = STACK_TOP;
         tcb.tcb_write_all_registers(false, &context)?;
         Ok(())
+    }
+
+    /// On kernels where time is an object.
+    fn give_time(
+        &mut self,
+        broker: &mut Broker,
+        parts: &Parts<'_>,
+        tcb: cap::Tcb,
+    ) -> Result<(), MakeError> {
+        /// Domains run where the root task does.
+        const CORE: u64 = 0;
+        let limit = parts.domain.time.map(|(budget_us, period_us)| Budget {
+            budget_us,
+            period_us,
+        });
+        self.time = parts.means.make_time(broker, CORE, limit, 0)?;
+        match &self.time {
+            Some(time) => Ok(cap_of::<cap_type::SchedContext>(time).sched_context_bind(tcb)?),
+            None => Ok(()),
+        }
     }
 
     /// Backs every page of the program: a domain is not paged.
@@ -182,6 +237,11 @@ impl Life {
         }
     }
 
+    /// What remembers its callers, on kernels where that is an object.
+    pub fn reply(&self) -> Option<cap::Reply> {
+        self.reply.as_ref().map(cap_of)
+    }
+
     /// Its thread.
     pub fn tcb(&self) -> Option<cap::Tcb> {
         let tcb = self.tcb.as_ref()?;
@@ -193,8 +253,15 @@ impl Life {
     /// # Errors
     /// The broker's first; the rest is gone all the same.
     pub fn end(mut self, broker: &mut Broker) -> Result<(), BrokerError> {
+        let own = [
+            &mut self.tcb,
+            &mut self.time,
+            &mut self.reply,
+            &mut self.cspace,
+        ];
+        let objects = own.into_iter().filter_map(Option::take);
         let mut outcome = Ok(());
-        for object in [self.tcb.take(), self.cspace.take()].into_iter().flatten() {
+        for object in objects {
             outcome = outcome.and(broker.destroy_object(object));
         }
         outcome.and(broker.destroy_space(self.space))

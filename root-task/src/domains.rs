@@ -30,12 +30,16 @@ use cap_broker::{
     Broker, BrokerError, DeviceError, FrameId, ObjectKind, OwnedObject, Pin, PortRange, Trigger,
 };
 use capos_domains::{Domain, Source, System, badge, slot};
-use sel4::{CapRights, FAST_MESSAGE_REGISTERS, Fault, MessageInfo, Word, cap, init_thread};
+use sel4::{
+    CapRights, FAST_MESSAGE_REGISTERS, FAULT_HANDLER_IN_TCB, Fault, MessageInfo, Word, cap,
+    init_thread,
+};
 
 use crate::archive::Package;
 use crate::domain::{CALLER, Life, MakeError, Parts};
 use crate::gate::{DOMAIN_BIT, SIGNAL_BADGE};
 use crate::log;
+use crate::means::Means;
 use crate::window::Page;
 
 /// Marks the badge of a domain's fault; the index is below.
@@ -188,6 +192,7 @@ impl Domains {
         fault_endpoint: cap::Endpoint,
         own_notification: cap::Notification,
         lent: &[Lent],
+        means: &Means,
     ) -> Result<Self, DomainsError> {
         let mut domains = Self {
             regions: Vec::with_capacity(system.regions.len()),
@@ -204,7 +209,7 @@ impl Domains {
         }
         domains.connect_root_task(broker)?;
         let all: Vec<usize> = (0..domains.places.len()).collect();
-        domains.enliven(broker, &all)?;
+        domains.enliven(broker, means, &all)?;
         Ok(domains)
     }
 
@@ -332,10 +337,15 @@ impl Domains {
 
     /// Makes lives for the domains at `indices`, parents first, and starts
     /// them. Where one cannot be made, none of them lives.
-    fn enliven(&mut self, broker: &mut Broker, indices: &[usize]) -> Result<(), DomainsError> {
+    fn enliven(
+        &mut self,
+        broker: &mut Broker,
+        means: &Means,
+        indices: &[usize],
+    ) -> Result<(), DomainsError> {
         let made = indices
             .iter()
-            .try_for_each(|&index| self.make_life(broker, index));
+            .try_for_each(|&index| self.make_life(broker, means, index));
         let started = made.and_then(|()| indices.iter().try_for_each(|&index| self.resume(index)));
         if started.is_err() {
             self.end(broker, indices);
@@ -353,7 +363,12 @@ impl Domains {
         Ok(())
     }
 
-    fn make_life(&mut self, broker: &mut Broker, index: usize) -> Result<(), DomainsError> {
+    fn make_life(
+        &mut self,
+        broker: &mut Broker,
+        means: &Means,
+        index: usize,
+    ) -> Result<(), DomainsError> {
         self.clear_private_regions(broker, index);
         let Some(place) = &self.places[index] else {
             return Ok(());
@@ -363,6 +378,8 @@ impl Domains {
             program: place.program,
             regions: &self.regions,
             notification: place.signal(),
+            faults: self.faults_of(index),
+            means,
         };
         let life = Life::make(broker, &parts).map_err(|error| DomainsError::Make(index, error))?;
         let granted = self.grant_all(index, place, &life);
@@ -398,7 +415,10 @@ impl Domains {
             Some(_) => life.grant(slot::INPUT, place.input(), CapRights::read_only(), 0)?,
             None => life.grant(slot::INPUT, place.signal(), CapRights::read_only(), 0)?,
         }
-        self.grant_fault_endpoint(index, domain, life)?;
+        self.grant_to_parent(index, life)?;
+        if let Some(reply) = life.reply() {
+            life.grant(slot::REPLY, reply, CapRights::all(), 0)?;
+        }
         for (id, handler) in &place.interrupts {
             life.grant(slot::IRQ + u64::from(*id), *handler, CapRights::all(), 0)?;
         }
@@ -411,19 +431,31 @@ impl Domains {
             .try_for_each(|channel| self.grant_channel(index, channel, life))
     }
 
-    fn grant_fault_endpoint(&self, index: usize, domain: &Domain, life: &Life) -> sel4::Result<()> {
-        let parent = domain.parent.and_then(|parent| {
-            let place = self.places[usize::from(parent.domain)].as_ref()?;
-            Some((parent.id, place))
-        });
-        let Some((id, parent)) = parent else {
-            return life.grant(slot::FAULT, self.fault_endpoint, CALLER, fault_badge(index));
+    /// Where the faults of the domain at `index` go, and their badge.
+    fn faults_of(&self, index: usize) -> (cap::Endpoint, u64) {
+        let parent = self.system.domains[index].parent;
+        let place = |domain: u8| self.places[usize::from(domain)].as_ref();
+        match parent.and_then(|parent| Some((parent.id, place(parent.domain)?))) {
+            Some((id, parent)) => (parent.input(), badge::fault(BADGE_BITS) | u64::from(id)),
+            None => (self.fault_endpoint, fault_badge(index)),
+        }
+    }
+
+    /// The fault endpoint where the kernel looks for it in the CSpace, and the
+    /// thread for its parent.
+    fn grant_to_parent(&self, index: usize, life: &Life) -> sel4::Result<()> {
+        if !FAULT_HANDLER_IN_TCB {
+            let (endpoint, badge) = self.faults_of(index);
+            life.grant(slot::FAULT, endpoint, CALLER, badge)?;
+        }
+        let Some(parent) = self.system.domains[index].parent else {
+            return Ok(());
         };
-        let badge = badge::fault(BADGE_BITS) | u64::from(id);
-        life.grant(slot::FAULT, parent.input(), CALLER, badge)?;
-        match (&parent.life, life.tcb()) {
-            (Some(parent), Some(tcb)) => {
-                parent.grant(slot::CHILD_TCB + u64::from(id), tcb, CapRights::all(), 0)
+        let place = self.places[usize::from(parent.domain)].as_ref();
+        match (place.and_then(|place| place.life.as_ref()), life.tcb()) {
+            (Some(above), Some(tcb)) => {
+                let slot = slot::CHILD_TCB + u64::from(parent.id);
+                above.grant(slot, tcb, CapRights::all(), 0)
             }
             _ => Ok(()),
         }
@@ -465,6 +497,7 @@ impl Domains {
     pub fn on_fault(
         &mut self,
         broker: &mut Broker,
+        means: &Means,
         now: u64,
         fault: &DomainFault<'_>,
     ) -> Vec<usize> {
@@ -484,7 +517,7 @@ impl Domains {
             log!("domain {name} stays down: {RESTARTS_MAX} restarts within a minute");
             return Vec::new();
         }
-        match self.enliven(broker, &group) {
+        match self.enliven(broker, means, &group) {
             Ok(()) => {
                 let name = &self.system.domains[index].name;
                 log!("domain {name} is restarted, {} domains in all", group.len());

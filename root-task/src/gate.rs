@@ -181,7 +181,8 @@ impl Gate {
     fn on_domain_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
         let now = self.world.clock.now_ns();
         let fault = DomainFault { badge, info, words };
-        let revived = self.domains.on_fault(&mut self.world.broker, now, &fault);
+        let (broker, means) = self.world.making();
+        let revived = self.domains.on_fault(broker, means, now, &fault);
         self.world.console.restarted(&revived);
         if let Some(line) = &mut self.world.terminal {
             line.restarted(&revived);

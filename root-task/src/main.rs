@@ -26,6 +26,7 @@ mod fairness;
 mod gate;
 mod hardware;
 mod log;
+mod means;
 mod memory;
 mod message;
 mod paging;

@@ -14,7 +14,6 @@ use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
     PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
-use sel4::cap;
 
 use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
@@ -23,6 +22,7 @@ use crate::console::Console;
 use crate::entropy;
 use crate::fairness::Fairness;
 use crate::log;
+use crate::means::Means;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
@@ -45,8 +45,8 @@ pub struct World {
     /// Programs and manifest.
     package: Package,
     programs: Programs,
-    /// Where faults arrive.
-    endpoint: cap::Endpoint,
+    /// What threads are made with.
+    means: Means,
     /// How many cores threads are spread over.
     cores: u64,
     /// The process whose end is the system's.
@@ -70,13 +70,13 @@ struct Prepared {
 }
 
 impl World {
-    /// A machine without clients. Their faults go to `endpoint`.
+    /// A machine without clients.
     pub fn new(
         broker: Broker,
         clock: Clock,
         console: Console,
         package: Package,
-        endpoint: cap::Endpoint,
+        means: Means,
     ) -> Self {
         Self {
             broker,
@@ -86,7 +86,7 @@ impl World {
             terminal: None,
             package,
             programs: Programs::new(),
-            endpoint,
+            means,
             cores: 1,
             first: None,
             prepared: None,
@@ -96,6 +96,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// What a thread is made of.
+    pub fn making(&mut self) -> (&mut Broker, &Means) {
+        (&mut self.broker, &self.means)
     }
 
     /// Spreads the threads of programs over so many cores.
@@ -201,7 +206,7 @@ impl World {
             plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
-        let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
+        let mut client = Client::build(broker, prepared.space, program, capset, &self.means)?;
         if let Err(error) = client.start() {
             client.tear_down(broker)?;
             return Err(error.into());
@@ -521,9 +526,9 @@ impl Machine for World {
         let place = self.clients[thread.pid.slot()].as_deref_mut();
         let client = place.filter(|client| client.pid == thread.pid);
         let client = client.ok_or(ThreadRefused)?;
-        let (broker, endpoint) = (&mut self.broker, self.endpoint);
+        let (broker, means) = (&mut self.broker, &self.means);
         let added =
-            message::preserve(|| client.add_thread(broker, endpoint, (thread.tid, index), entry));
+            message::preserve(|| client.add_thread(broker, means, (thread.tid, index), entry));
         added.map_err(|error| {
             log!("no thread for pid {}: {error}", thread.pid.raw());
             ThreadRefused

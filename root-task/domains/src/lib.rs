@@ -61,6 +61,8 @@ pub mod slot {
     pub const INPUT: u64 = 1;
     /// Where the domain's own faults go.
     pub const FAULT: u64 = 2;
+    /// The reply object, on kernels that have them.
+    pub const REPLY: u64 = 4;
     /// First notification of a peer, by channel.
     pub const OUTPUT_NOTIFICATION: u64 = 10;
     /// First endpoint of a peer, by channel.
@@ -136,6 +138,9 @@ pub struct Domain {
     pub is_root_task: bool,
     /// Its priority.
     pub priority: u8,
+    /// Budget and period in microseconds, where the description says either:
+    /// for kernels that limit a thread's time.
+    pub time: Option<(u64, u64)>,
     /// Pages of its stack.
     pub stack_pages: u16,
     /// Its parent, and the number it is known by there.
@@ -467,6 +472,7 @@ mod tests {
             name: name.into(),
             is_root_task: false,
             priority,
+            time: None,
             stack_pages: 2,
             parent: None,
             maps: vec![],
@@ -515,7 +521,8 @@ mod tests {
 
     #[test]
     fn each_broken_rule_is_found() {
-        let broken: [(&str, fn(&mut System)); 9] = [
+        type Damage = fn(&mut System);
+        let broken: [(&str, Damage); 9] = [
             ("a channel has two ends", |s| {
                 s.domains[0].channels[0].peer = 7
             }),

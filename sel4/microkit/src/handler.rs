@@ -10,6 +10,8 @@ use crate::symbols::Symbols;
 
 /// Where everything arrives (Microkit 2.3).
 const INPUT: cap::Endpoint = cap::Endpoint::from_bits(1);
+/// The reply object, on kernels that have them (Microkit 2.3).
+const REPLY: cap::Reply = cap::Reply::from_bits(4);
 /// Bits of this kernel's badges.
 const BADGE_BITS: u32 = sel4::BADGE_MAX.trailing_ones();
 /// Badge of a protected call, with the channel below.
@@ -75,6 +77,7 @@ impl Handler for NullHandler {
 
 /// Brings `handler` what arrives, for ever.
 pub fn run(mut handler: impl Handler) -> ! {
+    sel4::set_reply_object(REPLY);
     acknowledge_all();
     let incoming = Symbols::incoming();
     let mut answer = None;

@@ -123,7 +123,13 @@ fn programs(
             (false, false) => {
                 let name = image.path.strip_suffix(SUFFIX).unwrap_or(&image.path);
                 built.push(name);
-                Some(target_directory(places).join(name))
+                Some(
+                    places
+                        .target_directory(prefix)
+                        .join(app::TARGET)
+                        .join("release")
+                        .join(name),
+                )
             }
         };
         found.push(path);
@@ -139,14 +145,6 @@ fn programs(
         .into_iter()
         .map(|path| path.map(read).transpose())
         .collect()
-}
-
-fn target_directory(places: &Places) -> PathBuf {
-    places
-        .build
-        .join("target")
-        .join(app::TARGET)
-        .join("release")
 }
 
 /// Builds programs of the workspace, all at once.
@@ -169,7 +167,7 @@ fn build(
         .current_dir(&places.root)
         .args(["build", "--quiet", "--release", "--target", app::TARGET])
         .arg("--target-dir")
-        .arg(places.build.join("target"))
+        .arg(places.target_directory(prefix))
         .env("SEL4_PREFIX", prefix.directory())
         .env("DOCS_RS", "1");
     for name in names {

@@ -200,6 +200,17 @@ impl Places {
             root: root.into(),
         })
     }
+
+    /// Where Cargo builds what runs on the kernel in `prefix`. Installed
+    /// kernels have a directory each, named as theirs, so that going from one
+    /// to another compiles nothing again.
+    pub fn target_directory(&self, prefix: &Prefix) -> PathBuf {
+        if prefix.directory().starts_with(&self.build) {
+            return self.build.join("target");
+        }
+        let name = prefix.directory().file_name().unwrap_or_default();
+        self.build.join("targets").join(name)
+    }
 }
 
 /// Builds and packs what `plan` asks for on the kernel in `prefix`.
@@ -518,7 +529,7 @@ fn build_for_target(
     package: &str,
     binary: &str,
 ) -> Result<PathBuf, SystemError> {
-    let target_directory = places.build.join("target");
+    let target_directory = places.target_directory(prefix);
     let status = app::cargo()
         .current_dir(&places.root)
         .args(["build", "--release", "--target", app::TARGET])

@@ -88,7 +88,7 @@ impl Lowering {
                 format!("`{name}` is one too many: at most {DOMAINS_MAX} protection domains");
             return Err(Complaint::new(name_place, what));
         }
-        self.scheduling(element)?;
+        let time = self.scheduling(element)?;
         let index = self.system.domains.len();
         let is_root_task = name == ROOT_TASK;
         if is_root_task && parent.is_some() {
@@ -102,6 +102,7 @@ impl Lowering {
                 true => small(element, "priority")?,
                 false => 0,
             },
+            time,
             stack_pages: (element.number("stack_size").unwrap_or(STACK_DEFAULT) / PAGE_BYTES)
                 as u16,
             parent,
@@ -129,7 +130,7 @@ impl Lowering {
     }
 
     /// The period is at least the budget; both mean nothing without MCS.
-    fn scheduling(&mut self, element: &Checked) -> Result<()> {
+    fn scheduling(&mut self, element: &Checked) -> Result<Option<(u64, u64)>> {
         const BUDGET_DEFAULT: u64 = 1000;
         let budget = element.number("budget").unwrap_or(BUDGET_DEFAULT);
         let period = element.number("period").unwrap_or(budget);
@@ -146,7 +147,8 @@ impl Lowering {
                 "`{attribute}` of `{name}` has no effect on kernels without MCS"
             ));
         }
-        Ok(())
+        let said = element.has("budget") || element.has("period");
+        Ok(said.then_some((budget, period)))
     }
 
     fn only_channels_and_maps(&self, index: usize, element: &Checked) -> Result<()> {
