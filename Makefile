@@ -12,6 +12,9 @@ TIMEOUT     ?= 60
 ICOUNT      ?=
 MEMORY      ?=
 SYSTEM      ?= system.toml
+SCRIPT      ?=
+HEADLESS    ?=
+RECORDING   ?= build/recording
 IMAGE       ?= build/image
 JSON        ?=
 CONFIG      ?=
@@ -33,19 +36,25 @@ compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet)
 	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
 	$(if $(MEMORY),--memory "$(MEMORY)") $(if $(ICOUNT),--icount) $(if $(LOG),--log)
+# A person at the terminal is stopped only where that was asked for.
+patience = $(if $(filter file,$(origin TIMEOUT)),,--timeout "$(TIMEOUT)")
 evidence = cargo run --quiet --package evidence --
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test simulate system image inspect app gdb sites clean \
+.PHONY: help setup check test simulate recording system image inspect app gdb sites clean \
 	proof-check \
 	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make simulate    boot a system in QEMU and show what it prints'
+	@echo 'make simulate    boot a system in QEMU, with its terminal on yours'
 	@echo '                   SYSTEM=...   its description (system.toml)'
+	@echo '                   SCRIPT=...   file of lines to type at its terminal'
+	@echo '                   HEADLESS=1   need no terminal, show what its terminal shows'
+	@echo 'make recording   picture and text of what its terminal shows, for SCRIPT=...'
+	@echo '                   RECORDING=...  files without suffix (build/recording)'
 	@echo 'make system      check the description SYSTEM, build nothing'
 	@echo 'make image       build its image'
 	@echo '                   IMAGE=...    directory it goes to (build/image)'
@@ -75,7 +84,7 @@ help:
 	@echo 'make sites       show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
 	@echo
-	@echo 'TIMEOUT=60       seconds before a guest is stopped'
+	@echo 'TIMEOUT=60       seconds before a guest is stopped (a person at its terminal never)'
 	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
 	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
 	@echo 'MEMORY=...       memory of the machine in MiB (what the system says, or 512)'
@@ -95,7 +104,12 @@ soak: packages rust
 	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
 
 simulate: packages rust
-	@$(compose) run "$(SYSTEM)" --timeout "$(TIMEOUT)"
+	@$(compose) run "$(SYSTEM)" $(patience) $(if $(SCRIPT),--script "$(SCRIPT)") \
+		$(if $(HEADLESS),--headless)
+
+recording: packages rust
+	@$(if $(SCRIPT),,echo 'make recording needs SCRIPT=, the lines to type at the terminal' >&2; exit 2)
+	@$(compose) run "$(SYSTEM)" $(patience) --script "$(SCRIPT)" --record "$(RECORDING)"
 
 system: packages rust
 	@$(compose) check "$(SYSTEM)"

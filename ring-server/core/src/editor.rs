@@ -15,9 +15,9 @@
 //! is wide is redrawn in its last row only.
 //!
 //! # Invariants
-//! - **L1** `cursor <= len <= max <= LINE_BYTES_MAX`, and `line[..len]` is
+//! - **Z1** `cursor <= len <= max <= LINE_BYTES_MAX`, and `line[..len]` is
 //!   UTF-8 with `cursor` at a character boundary.
-//! - **L2** Nothing of a line is left in memory after [`LineEditor::clear`].
+//! - **Z2** Nothing of a line is left in memory after [`LineEditor::clear`].
 
 /// Longest line in bytes.
 pub const LINE_BYTES_MAX: usize = 256;
@@ -195,8 +195,12 @@ impl LineEditor {
     pub fn step(&mut self, byte: u8, history: &History, mut emit: impl FnMut(&[u8])) -> LineEvent {
         let after_return = core::mem::take(&mut self.after_return);
         if self.sequence != Sequence::None {
-            self.step_sequence(byte, history, &mut emit);
-            return LineEvent::Pending;
+            if byte >= b' ' || byte == ESCAPE {
+                self.step_sequence(byte, history, &mut emit);
+                return LineEvent::Pending;
+            }
+            // Return and the like end a sequence, and mean what they always do.
+            self.sequence = Sequence::None;
         }
         if byte >= 0x80 {
             self.step_partial(byte, &mut emit);
@@ -528,7 +532,7 @@ mod tests {
 
     fn visible(keys: &[u8]) -> String {
         let (editor, _, row) = typed(LineEcho::Visible, &History::EMPTY, keys);
-        let line = core::str::from_utf8(editor.line()).expect("L1: UTF-8");
+        let line = core::str::from_utf8(editor.line()).expect("Z1: UTF-8");
         assert_eq!(row.text(), line.trim_end(), "the screen shows the line");
         assert_eq!(row.cursor, columns(&editor.line[..editor.cursor]), "cursor");
         line.into()
@@ -549,6 +553,7 @@ mod tests {
         assert_eq!(visible(b"\x02\x06\x1b[C"), "");
     }
 
+    /// Z1: the line stays UTF-8, and the cursor between characters.
     #[test]
     fn characters_beyond_ascii_move_and_vanish_whole() {
         assert_eq!(visible("grüße".as_bytes()), "grüße");
@@ -565,6 +570,16 @@ mod tests {
             "abcde"
         );
         assert_eq!(visible(b"\x1b[31mred\x1b[0m"), "red");
+    }
+
+    #[test]
+    fn a_sequence_that_was_begun_keeps_no_control_character() {
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::EMPTY, keys).1;
+        assert_eq!(event(b"a\x1b\r"), LineEvent::Submitted);
+        assert_eq!(event(b"a\x1b[\x03"), LineEvent::Cancelled);
+        assert_eq!(event(b"\x1b[12;\x04"), LineEvent::Closed);
+        assert_eq!(event(b"\x1bO\n"), LineEvent::Submitted);
+        assert_eq!(visible(b"ab\x1b[\x7fc"), "abc");
     }
 
     #[test]
@@ -641,7 +656,7 @@ mod tests {
         history.push("old");
         let (mut editor, ..) = typed(LineEcho::Visible, &history, "geheim\x1b[A\u{fc}".as_bytes());
         editor.clear();
-        assert_eq!(editor.line, [0; LINE_BYTES_MAX]);
+        assert_eq!(editor.line, [0; LINE_BYTES_MAX], "Z2: the line");
         assert_eq!(editor.draft, [0; LINE_BYTES_MAX]);
         assert_eq!(editor.partial, [0; 4]);
     }

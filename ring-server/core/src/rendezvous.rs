@@ -367,6 +367,11 @@ impl<M: Machine> Server<M> {
         if !self.endpoints.pins.may_cross(call.pins, same_session) {
             return Err(DeliveryError::Call(CAP_ERR_TRANSFER_NOT_SUPPORTED));
         }
+        if total > receiver.limits.ring_scratch_bytes as usize {
+            // No receive of this process can take it; it must not stand in the
+            // way of the calls behind it.
+            return Err(DeliveryError::Call(CAP_ERR_INVALID_PARAMS_BUFFER));
+        }
         let fits = total <= recv.result.len as usize;
         if !fits || !receiver.space.is_writable(recv.result.addr, total as u64) {
             return Err(DeliveryError::Recv);

@@ -8,11 +8,13 @@
 //! share one target directory: compiling the capOS schema takes far longer than
 //! any of them.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use sha2::{Digest, Sha256};
@@ -118,6 +120,8 @@ pub struct Builder {
     root: PathBuf,
     build: PathBuf,
     quiet: bool,
+    /// What Cargo said of workspaces, which takes it a while to find out.
+    known: RefCell<Vec<Rc<Metadata>>>,
 }
 
 impl Builder {
@@ -127,6 +131,7 @@ impl Builder {
             root: root.into(),
             build: build.into(),
             quiet: false,
+            known: RefCell::default(),
         }
     }
 
@@ -182,8 +187,8 @@ impl Builder {
         binary: Option<&str>,
         locked: bool,
     ) -> Result<App, AppError> {
-        let metadata = read_metadata(directory, locked)?;
         let manifest = directory.join("Cargo.toml");
+        let metadata = self.metadata_of(directory, &manifest, locked)?;
         let package = metadata
             .packages
             .iter()
@@ -195,6 +200,25 @@ impl Builder {
         let flags = self.rustflags(runtime)?;
         let elf = self.cargo_build(directory, &name, &flags, locked)?;
         Ok(App { name, elf })
+    }
+
+    /// What Cargo knows of a package; it is asked once for all of a workspace.
+    fn metadata_of(
+        &self,
+        directory: &Path,
+        manifest: &Path,
+        locked: bool,
+    ) -> Result<Rc<Metadata>, AppError> {
+        let is_member = |metadata: &&Rc<Metadata>| {
+            let mut members = metadata.workspace_packages().into_iter();
+            members.any(|package| package.manifest_path == *manifest)
+        };
+        if let Some(known) = self.known.borrow().iter().find(is_member) {
+            return Ok(Rc::clone(known));
+        }
+        let metadata = Rc::new(read_metadata(directory, locked)?);
+        self.known.borrow_mut().push(Rc::clone(&metadata));
+        Ok(metadata)
     }
 
     /// Compiler flags for an application on `runtime`.

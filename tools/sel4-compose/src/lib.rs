@@ -13,11 +13,16 @@
 //! | [`system`] | all of these into a machine ready to run |
 //! | [`qemu`] | that into what happened when it ran |
 //! | [`symbols`] | addresses into source places |
+//! | [`terminal`] | steps of a conversation into keys at the guest's terminal |
+//! | [`answers`], [`keyboard`] | a file, or a person's keys, into the same |
+//! | [`simulation`] | a run into a terminal in front of a person, or its transcript |
+//! | [`recording`] | what a terminal showed into a picture |
 //! | [`report`] | a run into what a person sees |
 //! | [`scenario`], [`prove`] | scenario files into proofs |
 //! | [`mutants`] | one good program into hundreds of bad ones |
 //! | [`host`] | the workspace into test results without a guest |
 
+pub mod answers;
 pub mod app;
 pub mod budget;
 pub mod description;
@@ -27,12 +32,15 @@ pub mod host;
 pub mod image;
 pub mod inventory;
 pub mod kernel;
+pub mod keyboard;
 pub mod mutants;
 pub mod proof_check;
 pub mod prove;
 pub mod qemu;
+pub mod recording;
 pub mod report;
 pub mod scenario;
+pub mod simulation;
 pub mod symbols;
 pub mod system;
 pub mod terminal;

@@ -7,15 +7,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use sel4_compose::answers::Answers;
 use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
 use sel4_compose::inventory::{Inventory, InventoryError};
 use sel4_compose::kernel::{self, Prefix, PrefixError};
 use sel4_compose::proof_check::{self, ProofCheckError};
 use sel4_compose::prove::{self, Prover};
-use sel4_compose::qemu::QemuError;
+use sel4_compose::qemu::{Outcome, QemuError};
+use sel4_compose::recording::Recording;
 use sel4_compose::report::{self, Printer};
 use sel4_compose::scenario::{self, ScenarioError};
+use sel4_compose::simulation::{self, Files, Hands, SimulationError};
 use sel4_compose::symbols::SymbolTables;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
 use sel4_compose::{gate, image};
@@ -24,6 +27,8 @@ use sel4_compose::{gate, image};
 const SCENARIOS: &str = "tests/qemu";
 /// The default system, in the repository.
 const SYSTEM: &str = "system.toml";
+/// Seconds before a machine is stopped, unless said otherwise.
+const TIMEOUT_SECONDS: u64 = 60;
 
 /// Builds, packs and runs capOS-on-seL4 systems.
 #[derive(Parser)]
@@ -75,13 +80,12 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = "build/image")]
         output: PathBuf,
     },
-    /// Run a described system.
+    /// Run a described system: its terminal on this one, if it has a terminal.
     Run {
         #[command(flatten)]
         system: SystemOptions,
-        /// Seconds before the machine is stopped.
-        #[arg(long, default_value_t = 60)]
-        timeout: u64,
+        #[command(flatten)]
+        how: RunOptions,
     },
     /// Show who holds what in an image, or in a described system.
     Inspect {
@@ -171,8 +175,28 @@ struct AppOptions {
     #[arg(long, default_value = "")]
     caps: String,
     /// Seconds before the machine is stopped.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = TIMEOUT_SECONDS)]
     timeout: u64,
+}
+
+#[derive(Args)]
+struct RunOptions {
+    /// Seconds before the machine is stopped: 60, or as long as a person stays.
+    #[arg(long)]
+    timeout: Option<u64>,
+    /// File of lines to type at the terminal, each at a prompt; see
+    /// docs/terminal.md.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Need no terminal: show what the guest's shows.
+    #[arg(long)]
+    headless: bool,
+    /// Where `console.log` and `root-task.log` go.
+    #[arg(long, value_name = "DIR", default_value = "build/simulate")]
+    output: PathBuf,
+    /// Write what the terminal showed to FILE.svg and FILE.txt.
+    #[arg(long, value_name = "FILE", requires = "script")]
+    record: Option<PathBuf>,
 }
 
 /// Why a command failed.
@@ -192,6 +216,8 @@ enum Failure {
     ProofCheck(#[from] ProofCheckError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error("{0}")]
@@ -221,7 +247,7 @@ fn perform(options: &Options) -> Result<u8, Failure> {
     match &options.command {
         Verb::Check { system } => check(system),
         Verb::Build { system, output } => build(options, system, output),
-        Verb::Run { system, timeout } => run_system(options, system, *timeout),
+        Verb::Run { system, how } => run_system(options, system, how),
         Verb::Inspect { system, json } => inspect(options, system, *json),
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
@@ -272,10 +298,72 @@ fn build(options: &Options, system: &SystemOptions, output: &Path) -> Result<u8,
     Ok(status)
 }
 
-fn run_system(options: &Options, system: &SystemOptions, timeout: u64) -> Result<u8, Failure> {
+fn run_system(options: &Options, system: &SystemOptions, how: &RunOptions) -> Result<u8, Failure> {
     let description = read(system)?;
+    let hands = match &how.script {
+        Some(file) => Hands::File(answers(file)?),
+        None if how.headless => Hands::Nobody,
+        None => Hands::Person,
+    };
     let composed = compose(options, &description)?;
-    run(options, &composed, timeout, &description.name)
+    if !description.has_terminal() {
+        let timeout = how.timeout.unwrap_or(TIMEOUT_SECONDS);
+        return run(options, &composed, timeout, &description.name);
+    }
+    let patience = match (how.timeout, &hands) {
+        (None, Hands::Person) => None,
+        (given, _) => Some(Duration::from_secs(given.unwrap_or(TIMEOUT_SECONDS))),
+    };
+    let files = Files::inside(&how.output);
+    let symbols = SymbolTables::of(&composed.programs);
+    let (outcome, faults) = simulation::run(&composed.machine, symbols, &files, hands, patience)?;
+    if let Some(base) = &how.record {
+        record(&outcome, base, &description.name)?;
+    }
+    let closing = report::closing_line(&outcome.end, patience.unwrap_or(Duration::MAX));
+    eprintln!("\n{}: {closing}", description.name);
+    Ok(conclude_simulation(&outcome, faults, &files))
+}
+
+fn answers(file: &Path) -> Result<Answers, Failure> {
+    let refuse = |reason: String| Failure::File(file.into(), reason);
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+    Answers::parse(&text).map_err(|error| refuse(error.to_string()))
+}
+
+/// Says where the rest of the output is; returns the exit status.
+fn conclude_simulation(outcome: &Outcome, faults: usize, files: &Files) -> u8 {
+    eprintln!("console: {}", files.console.display());
+    let faults = match faults {
+        0 => String::new(),
+        count => format!(" (programs that faulted: {count})"),
+    };
+    eprintln!("root task's log: {}{faults}", files.log.display());
+    let status = report::status(&outcome.end);
+    if status == report::STATUS_SYSTEM {
+        for line in report::last_lines(outcome) {
+            eprintln!("{line}");
+        }
+    }
+    match &outcome.unfinished {
+        Some(complaint) => {
+            eprintln!("{complaint}");
+            status.max(1)
+        }
+        None => status,
+    }
+}
+
+/// Writes what the terminal showed as a picture and as text.
+fn record(outcome: &Outcome, base: &Path, title: &str) -> Result<(), Failure> {
+    let recording = Recording::of(&outcome.terminal);
+    for (suffix, text) in [("svg", recording.svg(title)), ("txt", recording.text())] {
+        let file = base.with_extension(suffix);
+        std::fs::write(&file, text)
+            .map_err(|error| Failure::File(file.clone(), error.to_string()))?;
+        eprintln!("wrote {}", file.display());
+    }
+    Ok(())
 }
 
 fn setup(options: &Options) -> Result<u8, Failure> {

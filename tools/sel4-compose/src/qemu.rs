@@ -267,6 +267,8 @@ pub enum End {
     Panicked(String),
     /// The time was over first.
     TimedOut,
+    /// Whoever typed at the terminal left.
+    Left,
     /// QEMU ended without a verdict, with this status.
     Vanished(String),
 }
@@ -279,6 +281,7 @@ impl fmt::Display for End {
             Self::BootFailed => f.write_str("killed boot"),
             Self::Panicked(place) => write!(f, "panic {place}"),
             Self::TimedOut => f.write_str("timeout"),
+            Self::Left => f.write_str("left"),
             Self::Vanished(status) => write!(f, "no verdict ({status})"),
         }
     }
@@ -329,6 +332,9 @@ impl Transcript<'_> {
                     .or_else(|| status.map(vanished))
                     .unwrap_or(End::TimedOut);
             }
+            if self.typist.as_ref().is_some_and(|typist| typist.leaves()) {
+                return verdict.unwrap_or(End::Left);
+            }
             let wait = remaining.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL);
             match events.recv_timeout(wait) {
                 Ok(event) => {
@@ -346,6 +352,9 @@ impl Transcript<'_> {
                     });
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    if let Some(typist) = &mut self.typist {
+                        typist.look(&self.terminal);
+                    }
                     if status.is_none()
                         && let Ok(Some(ended)) = child.try_wait()
                     {

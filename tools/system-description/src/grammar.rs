@@ -177,7 +177,7 @@ macro_rules! domain_attributes {
             ),
             without_effect(optional("budget", MICROSECONDS, "1000", "scheduling budget in microseconds")),
             without_effect(optional("period", MICROSECONDS, "the budget", "scheduling period in microseconds, at least the budget")),
-            without_effect(optional("passive", Kind::Flag, "false", "runs on its callers' time")),
+            without_effect(optional("passive", Kind::Flag, "false", "runs on its callers' time; nothing runs so here, with MCS or without")),
             optional(
                 "stack_size",
                 number(*capos_domains::STACK_BYTES.start(), *capos_domains::STACK_BYTES.end(), PAGE),

@@ -11,9 +11,9 @@
 //! for live sessions alone, and a read ends with its caller's session.
 //!
 //! # Invariants
-//! - **E1** The reader is a live process, and is charged one outstanding
+//! - **Y1** The reader is a live process, and is charged one outstanding
 //!   operation for it.
-//! - **E2** Where nobody reads, neither the line nor history is in memory.
+//! - **Y2** Where nobody reads, neither the line nor history is in memory.
 
 use core::mem;
 
@@ -160,11 +160,11 @@ impl Terminal {
         Some(reader)
     }
 
-    /// Asserts E2.
+    /// Asserts Y2.
     pub(crate) fn check(&self) {
         assert!(self.ahead.len <= TYPED_AHEAD_MAX, "bytes typed ahead");
         if self.reader.is_none() {
-            assert!(self.editor.line().is_empty(), "E2: a line without reader");
+            assert!(self.editor.line().is_empty(), "Y2: a line without reader");
         }
     }
 }
@@ -310,7 +310,7 @@ impl<M: Machine> Server<M> {
                 max: request.get_max_bytes(),
                 allow_empty: request.get_allow_empty(),
             };
-            self.begin_read(machine, caller, sqe, &request, echo)
+            self.begin_read(machine, caller, sqe, &request, echo, None)
         });
         self.params = params;
         begun
@@ -335,9 +335,8 @@ impl<M: Machine> Server<M> {
                 max: request.get_max_bytes(),
                 allow_empty: request.get_allow_empty(),
             };
-            let outcome = self.begin_read(machine, caller, sqe, &request, LineEcho::Visible)?;
-            self.keep_history(lines);
-            Ok(outcome)
+            let echo = LineEcho::Visible;
+            self.begin_read(machine, caller, sqe, &request, echo, Some(lines))
         });
         self.params = params;
         begun
@@ -345,10 +344,6 @@ impl<M: Machine> Server<M> {
 
     /// Keeps the newest lines that fit, in their order.
     fn keep_history(&mut self, lines: capnp::text_list::Reader<'_>) {
-        // A line typed ahead may have ended the read.
-        if self.terminal.reader.is_none() {
-            return;
-        }
         let history = &mut self.terminal.history;
         history.clear();
         let text = |index| lines.get(index).ok().and_then(|line| line.to_str().ok());
@@ -375,6 +370,7 @@ impl<M: Machine> Server<M> {
         sqe: &CapSqe,
         request: &Request<'_>,
         echo: LineEcho,
+        history: Option<capnp::text_list::Reader<'_>>,
     ) -> Result<Outcome, Refusal> {
         request.check()?;
         if self.terminal.reader.is_some() {
@@ -391,6 +387,10 @@ impl<M: Machine> Server<M> {
         machine.terminal_write(prompt);
         let max = request.max as usize;
         terminal.begin(Waiting::new(caller, sqe), request.allow_empty, max);
+        if let Some(lines) = history {
+            self.keep_history(lines);
+        }
+        // What was typed ahead may recall from it already.
         while self.terminal.reader.is_some()
             && let Some(byte) = self.terminal.ahead.pop()
         {
