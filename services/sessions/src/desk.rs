@@ -18,6 +18,8 @@ use crate::record::Decision;
 
 /// Records on their way; as long as so many are, nothing more is decided.
 const RECORDS_MAX: usize = 8;
+/// How long a record may take before decisions are refused.
+const RECORD_PATIENCE_NS: u64 = 2_000_000_000;
 
 /// A login whose password is being checked.
 pub(crate) struct Login {
@@ -78,7 +80,7 @@ impl Desk {
         server: &mut Server,
         mut call: Call,
     ) -> Result<(), ServerError> {
-        if self.records.len() >= RECORDS_MAX {
+        if !self.records_are_kept(ring) {
             let refusal = refuse(ExceptionType::Overloaded, "audit log does not keep up");
             return server.answer(ring, call, Err(refusal));
         }
@@ -93,6 +95,19 @@ impl Desk {
                 self.settle(ring, server, call, answer, decision)
             }
         }
+    }
+
+    /// Whether the audit log keeps up: with too many records on their way, the
+    /// first of them is waited for.
+    fn records_are_kept(&mut self, ring: &mut RuntimeRingClient<'_>) -> bool {
+        if self.records.len() < RECORDS_MAX {
+            return true;
+        }
+        let written = ring.wait(self.records[0], RECORD_PATIENCE_NS).is_ok();
+        if written {
+            self.records.remove(0);
+        }
+        written
     }
 
     /// Records a decision and answers the call.
