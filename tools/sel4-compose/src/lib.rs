@@ -26,6 +26,7 @@ pub mod answers;
 pub mod app;
 pub mod budget;
 pub mod description;
+pub mod domains;
 pub mod gate;
 pub mod host;
 pub mod image;

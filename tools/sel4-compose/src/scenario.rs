@@ -55,6 +55,9 @@ pub struct Scenario {
     /// Instead of an application: a description of a system, relative to the
     /// repository.
     pub system: Option<String>,
+    /// The description of protection domains, relative to the repository; its
+    /// `system.xml` unless given.
+    pub domains: Option<String>,
     /// Archive entry to damage after its digest was taken.
     pub damage: Option<String>,
     /// Pack programs that are wrong in one place each, as `mutant-000` and so
