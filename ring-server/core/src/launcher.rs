@@ -6,8 +6,7 @@
 //! for a child, only that can be had which reaches nobody else
 //! ([`is_harmless`]).
 //!
-//! # Invariants
-//! - **F1** The list of a launcher does not change, and neither does its session.
+//! The list of a launcher does not change, and neither does its session.
 
 use capnp::Word;
 use capnp::traits::HasStructSize;
