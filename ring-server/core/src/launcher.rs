@@ -298,7 +298,7 @@ impl<M: Machine> Server<M> {
             grants: &grants,
             session: Some(session),
             regrant: true,
-            given: Given::Management,
+            given: Given::Mediation,
         };
         self.spawn_granted(machine, caller, sqe, &order)
     }

@@ -53,6 +53,7 @@ use crate::rendezvous::result_of;
 use crate::results::{INDEX_RESULT_BYTES, ResultCaps};
 use crate::server::{CreateError, ProcessSpec, Server};
 use crate::session::SessionId;
+use crate::sessions::minted;
 use crate::waiting::Waiting;
 
 /// Exit code of a process that was ended through its handle.
@@ -101,10 +102,18 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Given {
     /// Handle, manager, and a facet of each endpoint made for it.
     Management,
+    /// The same, with a handle that can be given into another session.
+    Mediation,
     /// The handle.
     Handle,
     /// The handle, and a facet of the one endpoint made for it.
     Worker,
+}
+
+impl Given {
+    const fn has_manager(self) -> bool {
+        matches!(self, Self::Management | Self::Mediation)
+    }
 }
 
 /// A program to be started.
@@ -122,7 +131,7 @@ impl Order<'_> {
     fn result_caps(&self) -> usize {
         let made = self.sources().filter(|&source| is_endpoint(source)).count();
         match self.given {
-            Given::Management => 2 + made,
+            Given::Management | Given::Mediation => 2 + made,
             Given::Handle => 1,
             Given::Worker => 1 + made,
         }
@@ -489,14 +498,21 @@ impl<M: Machine> Server<M> {
                 if let Some(process) = self.process_mut(child) {
                     process.handle = Some(index);
                 }
-                self.insert_result(parent, hold, HoldOrigin::ResultCap, given)?;
+                let hold = match what {
+                    Given::Mediation => minted(hold),
+                    _ => Hold {
+                        origin: HoldOrigin::ResultCap,
+                        ..hold
+                    },
+                };
+                self.insert_result(parent, hold, hold.origin, given)?;
             }
             Err(error) => {
                 self.handles.remove(index);
                 return Err(error);
             }
         }
-        if what == Given::Management {
+        if what.has_manager() {
             let manager = self.mint_object(Object::CapabilityManager(child))?;
             self.insert_result(parent, manager, HoldOrigin::ResultCap, given)?;
         }
@@ -674,7 +690,7 @@ fn emit_spawned(out: &mut [u8], what: Given) -> Result<usize, NoRoom> {
     let size = <spawn_results::Builder<'_> as HasStructSize>::STRUCT_SIZE;
     let (mut message, root) = Emitter::new(out, size)?;
     message.set_u16(root, 0, 0)?;
-    if what == Given::Management {
+    if what.has_manager() {
         message.set_u16(root, 1, 1)?;
     }
     message.finish()
