@@ -491,6 +491,16 @@ impl Machine for World {
         }
     }
 
+    fn set_class(&mut self, pid: Pid, class: Class) {
+        let waits = self.fairness.is_spent(pid);
+        if let Some(client) = self.client_mut(pid) {
+            client.class = class;
+            let full = priority::of(class);
+            let now = if waits { priority::behind(full) } else { full };
+            change_priority(client, now);
+        }
+    }
+
     fn discard(&mut self) {
         let Some(prepared) = self.prepared.take() else {
             return;

@@ -79,7 +79,11 @@ impl Handler for NullHandler {
 pub fn run(mut handler: impl Handler) -> ! {
     sel4::set_reply_object(REPLY);
     acknowledge_all();
-    let incoming = Symbols::incoming();
+    // Where a badge has a bit for each number there is nothing to unpack.
+    let incoming = match BADGE_BITS {
+        u64::BITS => 0,
+        _ => Symbols::incoming(),
+    };
     let mut answer = None;
     loop {
         let (info, badge) = match answer.take() {

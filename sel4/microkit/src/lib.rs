@@ -9,9 +9,9 @@
 //!
 //! # Differences by kernel
 //! Slot numbers are Microkit's everywhere. Kernels whose badges are narrower
-//! than 64 bits carry the numbers that can signal a domain packed together;
-//! the variable `microkit_incoming` says which they are, and is zero where
-//! badges are Microkit's own. Where the IPC buffer lies is in
+//! than 64 bits carry the numbers that can signal a domain packed together, and
+//! there the variable `microkit_incoming` says which they are; elsewhere it is
+//! not looked at. Where the IPC buffer lies is in
 //! `microkit_ipc_buffer`, whose initial value is Microkit's address. On kernels
 //! without MCS replies are implicit and there is no reply object.
 //!

@@ -14,6 +14,8 @@ const CAPACITY: Capacity = Capacity {
     objects: 48,
     epochs: 96,
     sessions: 4,
+    launchers: 0,
+    launcher_kib: 0,
     endpoints: 8,
     calls: 12,
     recvs: 8,
