@@ -16,6 +16,10 @@ use crate::exception::Exception;
 use crate::session::{Details, SessionInfo};
 
 /// A request of one of the methods that make one capability.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack; dispatch takes no heap storage"
+)]
 pub(crate) enum Request {
     /// A session.
     Open(SessionInfo, Details),
