@@ -25,6 +25,8 @@ const SPAWN_WORKER: u16 = 2;
 
 /// What an exception says it is.
 type Refused = ExceptionType;
+/// Bytes of a result, and its capabilities with their interfaces.
+type Answer = (Vec<u8>, Vec<(u32, u64)>);
 
 /// A call whose params are a message; its result bytes and capabilities.
 fn invoke(
@@ -32,7 +34,7 @@ fn invoke(
     client: &mut Client,
     (cap, method): (u32, u16),
     params: &[u8],
-) -> Result<(Vec<u8>, Vec<(u32, u64)>), Refused> {
+) -> Result<Answer, Refused> {
     system.poke(client, Client::DATA, params);
     let entry = CapSqe {
         addr: Client::DATA,

@@ -175,7 +175,7 @@ impl World {
         for client in std::mem::take(&mut self.clients) {
             self.system.kill(client);
         }
-        self.system.server.end_session(self.guests);
+        self.system.end_session(self.guests);
         self.system.server.check();
         assert!(self.system.server.is_idle(), "something was left behind");
     }

@@ -664,7 +664,7 @@ fn an_inspected_image_tells_who_holds_what() {
         "process init: program sample, restart never",
         "calls                Endpoint           kernel:endpoint -> second",
         "up                   Endpoint           service:first.calls badge 0x7",
-        "I/O ports        0x3f8-0x3ff  a port",
+        "I/O ports        0x3e8-0x3ef  a port",
     ] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
@@ -675,7 +675,7 @@ fn an_inspected_image_tells_who_holds_what() {
         .unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["processes"][2]["capabilities"][0]["badge"], 7);
-    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3f8);
+    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3e8);
     let promised = json["processes"][0]["memory"]["promised_pages"]
         .as_u64()
         .unwrap();
