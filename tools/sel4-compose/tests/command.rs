@@ -93,6 +93,7 @@ impl Stage {
     fn command(&self, verb: &str, app: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sel4-compose"));
         command
+            .env("SEL4_COMPOSE_NO_DOMAINS", "1")
             .arg("--prefix")
             .arg(self.path("prefix"))
             .arg("--root-task")
