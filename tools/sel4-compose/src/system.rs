@@ -338,11 +338,7 @@ fn assemble(
     let root_task_file = read(&root_task)?;
     let file = places.root.join(DOMAINS);
     let file = options.domains.as_ref().unwrap_or(&file);
-    // Tests of this program itself have no kernel to build domains for.
-    let domains = match std::env::var_os("SEL4_COMPOSE_NO_DOMAINS") {
-        Some(_) => Default::default(),
-        None => domains::pack(places, prefix, file, &root_task_file)?,
-    };
+    let domains = domains::pack(places, prefix, file, &root_task_file)?;
     let archive = boot_archive(
         &contents.manifest,
         init.as_ref(),

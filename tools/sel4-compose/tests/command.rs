@@ -43,6 +43,8 @@ impl Stage {
         stage.link("app", "prefix/bin/kernel.elf");
         stage.link("root-task", "root-task.elf");
         stage.link("app", "sample.elf");
+        // Domains would be built against the prefix, which has no kernel in it.
+        stage.write("system.xml", "<system></system>\n");
         stage
     }
 
@@ -93,11 +95,12 @@ impl Stage {
     fn command(&self, verb: &str, app: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sel4-compose"));
         command
-            .env("SEL4_COMPOSE_NO_DOMAINS", "1")
             .arg("--prefix")
             .arg(self.path("prefix"))
             .arg("--root-task")
             .arg(self.path("root-task.elf"))
+            .arg("--domains")
+            .arg(self.path("system.xml"))
             .arg("--qemu")
             .arg(self.path("machine"))
             .arg(verb)
@@ -647,7 +650,12 @@ fn building_twice_gives_the_same_image_with_a_digest_of_everything() {
     let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        [image::HASHES_ENTRY, image::MANIFEST_ENTRY, "bins/sample"]
+        [
+            image::HASHES_ENTRY,
+            image::MANIFEST_ENTRY,
+            "bins/sample",
+            "domains.bin"
+        ]
     );
     let rest: Vec<(String, &[u8])> = entries[1..].to_vec();
     assert_eq!(text(entries[0].1), image::hashes(&rest));
