@@ -18,16 +18,22 @@ use sel4::{
 
 use crate::books::Comparison;
 use crate::client::{Saved, Thread, backed_page, split_badge};
+use crate::domains::{DomainFault, Domains, FAULT_BADGE};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
 use crate::terminal;
 use crate::world::World;
 
-/// Bit of the badge that only the timer's notification has.
-pub const TIMER_BADGE: u64 = 1 << 27;
-/// Bit of the badge that only the terminal's interrupt has.
-pub const TERMINAL_BADGE: u64 = 1 << 26;
+/// Bit of the badge that only signals have: those of interrupts and, in the
+/// bits above theirs, those of protection domains.
+pub const SIGNAL_BADGE: u64 = 1 << 27;
+/// The badge of the timer's interrupt.
+pub const TIMER_BADGE: u64 = SIGNAL_BADGE | 1;
+/// The badge of the terminal's interrupt.
+pub const TERMINAL_BADGE: u64 = SIGNAL_BADGE | 2;
+/// First bit of the domains.
+pub const DOMAIN_BIT: u32 = 2;
 
 /// The trap numbers of capOS (RAX).
 mod trap {
@@ -92,6 +98,8 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
+    /// The protection domains.
+    pub domains: Domains,
     /// What is in use whenever only the first process is left, on systems that
     /// are being debugged.
     pub books: Option<Comparison>,
@@ -107,8 +115,10 @@ impl Gate {
                 Next::Receive => self.endpoint.recv_with_mrs(),
                 Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
             };
-            next = if badge & (TIMER_BADGE | TERMINAL_BADGE) != 0 {
-                self.on_interrupt(badge)
+            next = if badge & SIGNAL_BADGE != 0 {
+                self.on_signals(badge)
+            } else if badge & FAULT_BADGE != 0 {
+                self.on_domain_fault(info, badge, &words)
             } else {
                 self.serve(info, badge, &words)
             };
@@ -150,16 +160,32 @@ impl Gate {
         }
     }
 
-    /// Badges of interrupts that came together are or-ed.
+    /// Signals that arrived since the last time, all or-ed in one badge.
     #[cold]
-    fn on_interrupt(&mut self, badge: u64) -> Next {
-        if badge & TERMINAL_BADGE != 0
-            && let Some(line) = &mut self.world.terminal
+    fn on_signals(&mut self, badge: u64) -> Next {
+        if let Some(line) = &mut self.world.terminal
+            && badge & line.badge() == line.badge()
         {
             line.pending = true;
         }
-        if badge & TIMER_BADGE != 0 {
+        if badge & TIMER_BADGE == TIMER_BADGE {
             self.on_timer();
+        }
+        self.domains.note_signals(badge);
+        Next::Receive
+    }
+
+    /// The sender stays blocked: it is gone, or has a parent that would have
+    /// been asked.
+    #[cold]
+    fn on_domain_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
+        let now = self.world.clock.now_ns();
+        let fault = DomainFault { badge, info, words };
+        let (broker, means) = self.world.making();
+        let revived = self.domains.on_fault(broker, means, now, &fault);
+        self.world.console.restarted(&revived);
+        if let Some(line) = &mut self.world.terminal {
+            line.restarted(&revived);
         }
         Next::Receive
     }
@@ -391,6 +417,11 @@ impl Gate {
                 books.report();
             }
             self.world.audit();
+            self.domains.stop();
+            self.world.console.finish();
+            if let Some(line) = &mut self.world.terminal {
+                line.finish();
+            }
             end::halt(verdict);
         }
     }

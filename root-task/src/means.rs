@@ -82,9 +82,8 @@ impl Means {
             )
     }
 
-    /// Calls `configure` with the name of the fault endpoint with `badge`:
-    /// `place` of the thread's CSpace, or a slot of ours that holds it
-    /// meanwhile.
+    /// Calls `configure` with the name of this program's fault endpoint with
+    /// `badge`; see [`with_handler_at`](Self::with_handler_at).
     ///
     /// # Errors
     /// The kernel's.
@@ -94,12 +93,28 @@ impl Means {
         badge: Badge,
         configure: impl FnOnce(CPtr) -> sel4::Result<()>,
     ) -> sel4::Result<()> {
+        self.with_handler_at(self.endpoint, place, badge, configure)
+    }
+
+    /// Calls `configure` with the name of a fault endpoint with `badge`:
+    /// `place` of the thread's CSpace, or a slot of ours that holds it
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn with_handler_at(
+        &self,
+        endpoint: cap::Endpoint,
+        place: CPtr,
+        badge: Badge,
+        configure: impl FnOnce(CPtr) -> sel4::Result<()>,
+    ) -> sel4::Result<()> {
         if !FAULT_HANDLER_IN_TCB {
             return configure(place);
         }
         let own = init_thread::slot::CNODE.cap();
         let passage = own.absolute_cptr(self.passage.cptr());
-        let endpoint = own.absolute_cptr(self.endpoint.cptr());
+        let endpoint = own.absolute_cptr(endpoint.cptr());
         passage.mint(&endpoint, FAULT_RIGHTS, badge)?;
         let configured = configure(self.passage.cptr());
         configured.and(passage.delete())

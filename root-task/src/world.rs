@@ -18,6 +18,7 @@ use ring_server_core::{
 use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
+use crate::console::Console;
 use crate::entropy;
 use crate::fairness::Fairness;
 use crate::log;
@@ -26,7 +27,6 @@ use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
 use crate::program::{Program, Programs};
-use crate::serial::Uart;
 use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
 
@@ -39,7 +39,7 @@ pub struct World {
     /// Whose turn is over.
     pub fairness: Fairness,
     /// The capOS console.
-    pub console: Uart,
+    pub console: Console,
     /// The terminal, if the machine has one.
     pub terminal: Option<TerminalLine>,
     /// Programs and manifest.
@@ -74,7 +74,7 @@ impl World {
     pub fn new(
         broker: Broker,
         clock: Clock,
-        console: Uart,
+        console: Console,
         package: Package,
         means: Means,
     ) -> Self {
@@ -96,6 +96,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// What a thread is made of.
+    pub fn making(&mut self) -> (&mut Broker, &Means) {
+        (&mut self.broker, &self.means)
     }
 
     /// Spreads the threads of programs over so many cores.
@@ -374,16 +379,12 @@ impl Machine for World {
     }
 
     fn console_write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.console.put(byte);
-        }
+        self.console.write(bytes);
     }
 
     fn terminal_write(&mut self, bytes: &[u8]) {
         if let Some(line) = &mut self.terminal {
-            for &byte in bytes {
-                line.uart.put(byte);
-            }
+            line.write(bytes);
         }
     }
 
@@ -487,6 +488,16 @@ impl Machine for World {
                 log!("pid {} cannot be built: {error}", pid.raw());
                 Err(PrepareError::NoMemory)
             }
+        }
+    }
+
+    fn set_class(&mut self, pid: Pid, class: Class) {
+        let waits = self.fairness.is_spent(pid);
+        if let Some(client) = self.client_mut(pid) {
+            client.class = class;
+            let full = priority::of(class);
+            let now = if waits { priority::behind(full) } else { full };
+            change_priority(client, now);
         }
     }
 

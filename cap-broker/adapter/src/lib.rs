@@ -146,6 +146,15 @@ impl Broker {
         self.books.paddr(frame)
     }
 
+    /// The capability of an allocated frame's owner: what a thread's IPC
+    /// buffer is set with.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadFrame`].
+    pub fn frame_cap(&mut self, frame: FrameId) -> Result<cap::Granule, BrokerError> {
+        self.books.frame_slot(frame).map(slot_cap)
+    }
+
     /// Makes an empty address space.
     ///
     /// # Errors

@@ -577,6 +577,35 @@ impl Broker {
         self.interrupts.acquire(pin, trigger)
     }
 
+    /// Takes an interrupt line with a vector of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`Interrupts::acquire_at`].
+    pub fn acquire_irq_at(
+        &mut self,
+        pin: Pin,
+        trigger: Trigger,
+        vector: u8,
+    ) -> Result<IrqLine, DeviceError> {
+        self.interrupts.acquire_at(pin, trigger, vector)
+    }
+
+    /// Takes a vector for an interrupt that comes as a message, for good.
+    ///
+    /// # Errors
+    /// Those of [`Interrupts::acquire_vector`].
+    pub fn acquire_vector(&mut self, vector: u8) -> Result<(), DeviceError> {
+        self.interrupts.acquire_vector(vector)
+    }
+
+    /// The capability of an allocated frame's owner.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadFrame`].
+    pub fn frame_slot(&mut self, frame: FrameId) -> Result<Slot, BrokerError> {
+        self.frames.owner(frame).map(|(slot, _)| slot)
+    }
+
     /// Gives an interrupt line back.
     ///
     /// # Errors

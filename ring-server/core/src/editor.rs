@@ -19,6 +19,9 @@
 //!   UTF-8 with `cursor` at a character boundary.
 //! - **Z2** Nothing of a line is left in memory after [`LineEditor::clear`].
 
+use alloc::boxed::Box;
+use alloc::vec;
+
 /// Longest line in bytes.
 pub const LINE_BYTES_MAX: usize = 256;
 /// Most lines of history of one read.
@@ -80,18 +83,26 @@ enum Sequence {
 /// Lines to recall, newest last.
 #[derive(Clone, Debug)]
 pub struct History {
-    bytes: [u8; HISTORY_BYTES_MAX],
+    bytes: Box<[u8]>,
     ends: [u16; HISTORY_LINES_MAX],
     count: usize,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl History {
-    /// No lines.
-    pub const EMPTY: Self = Self {
-        bytes: [0; HISTORY_BYTES_MAX],
-        ends: [0; HISTORY_LINES_MAX],
-        count: 0,
-    };
+    /// No lines. Takes the storage for all there can be.
+    pub fn new() -> Self {
+        Self {
+            bytes: vec![0; HISTORY_BYTES_MAX].into_boxed_slice(),
+            ends: [0; HISTORY_LINES_MAX],
+            count: 0,
+        }
+    }
 
     /// Forgets all lines.
     pub fn clear(&mut self) {
@@ -531,7 +542,7 @@ mod tests {
     }
 
     fn visible(keys: &[u8]) -> String {
-        let (editor, _, row) = typed(LineEcho::Visible, &History::EMPTY, keys);
+        let (editor, _, row) = typed(LineEcho::Visible, &History::new(), keys);
         let line = core::str::from_utf8(editor.line()).expect("Z1: UTF-8");
         assert_eq!(row.text(), line.trim_end(), "the screen shows the line");
         assert_eq!(row.cursor, columns(&editor.line[..editor.cursor]), "cursor");
@@ -574,7 +585,7 @@ mod tests {
 
     #[test]
     fn a_sequence_that_was_begun_keeps_no_control_character() {
-        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::EMPTY, keys).1;
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::new(), keys).1;
         assert_eq!(event(b"a\x1b\r"), LineEvent::Submitted);
         assert_eq!(event(b"a\x1b[\x03"), LineEvent::Cancelled);
         assert_eq!(event(b"\x1b[12;\x04"), LineEvent::Closed);
@@ -591,7 +602,7 @@ mod tests {
     #[test]
     fn hidden_lines_echo_nothing_but_their_end() {
         let keys = b"se\x1b[Acre\x01tx\x7f\x0c\x1b[D!\r";
-        let (editor, event, row) = typed(LineEcho::Hidden, &History::EMPTY, keys);
+        let (editor, event, row) = typed(LineEcho::Hidden, &History::new(), keys);
         assert_eq!(
             (editor.line(), event),
             (&b"secret!"[..], LineEvent::Submitted)
@@ -601,7 +612,7 @@ mod tests {
 
     #[test]
     fn history_comes_back_and_so_does_the_line_itself() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         assert!(history.push("first"));
         assert!(history.push("second one"));
         assert!(!history.push("con\u{1b}trol"));
@@ -622,7 +633,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         let line = "x".repeat(LINE_BYTES_MAX);
         let kept = (0..100).filter(|_| history.push(&line)).count();
         assert_eq!(kept, HISTORY_BYTES_MAX / LINE_BYTES_MAX);
@@ -635,7 +646,7 @@ mod tests {
 
     #[test]
     fn lines_end_in_every_way() {
-        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::EMPTY, keys).1;
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::new(), keys).1;
         assert_eq!(event(b"a\r"), LineEvent::Submitted);
         assert_eq!(event(b"a\n"), LineEvent::Submitted);
         assert_eq!(event(b"\x04"), LineEvent::Closed);
@@ -644,7 +655,7 @@ mod tests {
         assert_eq!(event(b"a\x0c"), LineEvent::Redraw);
         let mut editor = LineEditor::IDLE;
         editor.begin(LineEcho::Visible, false, 8);
-        let mut step = |byte| editor.step(byte, &History::EMPTY, |_| {});
+        let mut step = |byte| editor.step(byte, &History::new(), |_| {});
         assert_eq!(step(b'\r'), LineEvent::Reprompt);
         assert_eq!(step(b'\n'), LineEvent::Pending, "the LF of a CR LF");
         assert_eq!(step(b'\n'), LineEvent::Reprompt);
@@ -652,7 +663,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_after_clearing() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         history.push("old");
         let (mut editor, ..) = typed(LineEcho::Visible, &history, "geheim\x1b[A\u{fc}".as_bytes());
         editor.clear();

@@ -196,7 +196,7 @@ impl Row {
 }
 
 fn history() -> History {
-    let mut history = History::EMPTY;
+    let mut history = History::new();
     for line in HISTORY {
         assert!(history.push(line));
     }

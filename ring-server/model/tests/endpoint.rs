@@ -821,7 +821,7 @@ fn sessions_bound_transfers_and_hide_callers() {
     let denied = pair.client.completion().unwrap();
     assert_eq!(denied.result, CAP_ERR_TRANSFER_NOT_SUPPORTED);
 
-    pair.system.server.end_session(alice);
+    pair.system.end_session(alice);
     let late = pair.call_sqe(3);
     let result = pair.system.result(&mut pair.client, &late);
     assert_eq!(result, CAP_ERR_APPLICATION_EXCEPTION);

@@ -455,7 +455,7 @@ fn sessions_are_bounded_and_end_with_their_last_process() {
     );
     let session = open.pop().unwrap();
     let client = system.spawn_in(session, &[]);
-    system.server.end_session(session);
+    system.end_session(session);
     let refused = system.try_spawn(&[], Limits::CEILING, Some(session));
     assert_eq!(
         refused.map(|_| ()),

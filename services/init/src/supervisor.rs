@@ -1,9 +1,10 @@
 //! Starts the services, waits for them, stops them.
 //!
-//! Init holds a service's handle until the service ended for good. The calling
-//! sides of services' endpoints are given up as soon as the last service that
-//! imports from them runs, before init waits: nothing that becomes of init can
-//! then disturb calls between services.
+//! Init holds a service's handle, and the endpoints it exports, until the service
+//! ended for good. While it does, callers wait for the next instance: what an
+//! instance was serving when it ended is answered `disconnected`, and the next
+//! call reaches the one after it. When init gives an endpoint up, whoever calls
+//! it is told that it is gone.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -14,6 +15,8 @@ use capos::{
     SpawnGrantSource,
 };
 use capos_config::{ManifestBootstrapPlan, RestartPolicy, ServiceEntry};
+
+use sel4_capos_client::create_endpoint_wait;
 
 use crate::graph::{Recipe, Source};
 use crate::{EXIT_SERVICE, FOREVER, Failure, Herald};
@@ -39,10 +42,9 @@ pub(crate) struct Supervisor<'a> {
 struct Service {
     handle: ProcessHandleClient,
     /// Keeps the handle.
-    _owned: OwnedCapability<ProcessHandle>,
-    /// Calling sides of its endpoints, in the order granted, while they are
-    /// wanted.
-    endpoints: Vec<OwnedCapability<Endpoint>>,
+    owned: OwnedCapability<ProcessHandle>,
+    /// The endpoints it exports; none once it ended for good.
+    exports: Vec<OwnedCapability<Endpoint>>,
     wait: Option<CallId>,
     restarts: u32,
 }
@@ -74,52 +76,64 @@ impl<'a> Supervisor<'a> {
 
     fn start(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<(), Failure> {
         for index in 0..self.plan.services.len() {
-            let service = self.spawn(ring, index)?;
-            self.services.push(service);
+            let exports = self.make_exports(ring, index)?;
+            let (owned, handle) = self.spawn(ring, index, &exports)?;
+            self.services.push(Service {
+                handle,
+                owned,
+                exports,
+                wait: None,
+                restarts: 0,
+            });
         }
         let name = |service: &ServiceEntry| service.name.clone();
         let names: Vec<_> = self.plan.services.iter().map(name).collect();
         self.herald
             .say(ring, format_args!("started {}", names.join(" ")));
-        for service in &mut self.services {
-            service.endpoints.clear();
-        }
-        ring.flush_releases()
-            .map_err(|error| Failure::Service(format!("endpoints cannot be released: {error:?}")))
+        Ok(())
+    }
+
+    /// Makes the endpoints a service exports.
+    fn make_exports(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        index: usize,
+    ) -> Result<Vec<OwnedCapability<Endpoint>>, Failure> {
+        let spawner = self.spawner.capability();
+        let exports = 0..self.recipes[index].exports;
+        exports
+            .map(|_| create_endpoint_wait(spawner, ring, FOREVER))
+            .collect::<Result<_, _>>()
+            .map_err(|error| refused(&self.plan.services[index], &error))
     }
 
     fn spawn(
         &mut self,
         ring: &mut RuntimeRingClient<'_>,
         index: usize,
-    ) -> Result<Service, Failure> {
+        exports: &[OwnedCapability<Endpoint>],
+    ) -> Result<(OwnedCapability<ProcessHandle>, ProcessHandleClient), Failure> {
         let entry = &self.plan.services[index];
-        let grants = self.grants(index)?;
+        let grants = self.grants(index, exports)?;
         let spawned = self
             .spawner
             .spawn_wait_with_parent_endpoints(ring, &entry.name, &entry.binary, &grants, FOREVER)
             .map_err(|error| refused(entry, &error))?;
-        let keeps_endpoints = self.recipes[index].is_imported;
-        let endpoints = match keeps_endpoints {
-            true => spawned.parent_endpoints,
-            false => Vec::new(),
-        };
-        Ok(Service {
-            handle: ProcessHandleClient::from_capability(spawned.handle.capability()),
-            _owned: spawned.handle,
-            endpoints,
-            wait: None,
-            restarts: 0,
-        })
+        let handle = ProcessHandleClient::from_capability(spawned.handle.capability());
+        Ok((spawned.handle, handle))
     }
 
-    fn grants(&self, index: usize) -> Result<Vec<SpawnGrant<'a>>, Failure> {
+    fn grants(
+        &self,
+        index: usize,
+        exports: &[OwnedCapability<Endpoint>],
+    ) -> Result<Vec<SpawnGrant<'a>>, Failure> {
         let entry = &self.plan.services[index];
         let sources = self.recipes[index].grants.iter();
         let grants = entry.caps.iter().zip(sources);
         grants
             .map(|(cap, source)| {
-                self.grant(&cap.name, *source).ok_or_else(|| {
+                self.grant(&cap.name, *source, exports).ok_or_else(|| {
                     let (service, cap) = (&entry.name, &cap.name);
                     Failure::Service(format!("service {service}: {cap} is gone"))
                 })
@@ -127,7 +141,12 @@ impl<'a> Supervisor<'a> {
             .collect()
     }
 
-    fn grant(&self, name: &'a str, source: Source) -> Option<SpawnGrant<'a>> {
+    fn grant(
+        &self,
+        name: &'a str,
+        source: Source,
+        exports: &[OwnedCapability<Endpoint>],
+    ) -> Option<SpawnGrant<'a>> {
         let (source, mode, badge) = match source {
             Source::Fresh(source) => (SpawnGrantSource::Kernel(source), SpawnGrantMode::Raw, 0),
             Source::Forwarded(capability) => (
@@ -135,13 +154,18 @@ impl<'a> Supervisor<'a> {
                 SpawnGrantMode::Raw,
                 0,
             ),
+            Source::Export(endpoint) => {
+                let endpoint = exports.get(endpoint)?.capability().raw();
+                let source = SpawnGrantSource::Capability(endpoint);
+                (source, SpawnGrantMode::Raw, 0)
+            }
             Source::Import {
                 service,
                 endpoint,
                 interface_id,
                 badge,
             } => {
-                let owned = self.services.get(service)?.endpoints.get(endpoint)?;
+                let owned = self.services.get(service)?.exports.get(endpoint)?;
                 let capability: CapabilityRef = owned.capability().raw();
                 let source = SpawnGrantSource::CapabilityAs {
                     capability,
@@ -178,9 +202,13 @@ impl<'a> Supervisor<'a> {
                     self.stop(ring);
                     return Ok(code);
                 }
-                if !self.restart(ring, index, code)? && code != 0 {
+                if self.restart(ring, index, code)? {
+                    continue;
+                }
+                if code != 0 {
                     exit_code = EXIT_SERVICE;
                 }
+                self.give_up(ring, index)?;
             }
             // Saying and starting something takes completions out of the queue,
             // those of services that were looked at before among them: the
@@ -250,15 +278,31 @@ impl<'a> Supervisor<'a> {
                 .say(ring, format_args!("{}: {reason}", entry.name));
             return Ok(false);
         }
-        let service = self.spawn(ring, index)?;
-        self.services[index] = Service {
-            restarts,
-            ..service
+        let exports = core::mem::take(&mut self.services[index].exports);
+        let spawned = self.spawn(ring, index, &exports);
+        self.services[index].exports = exports;
+        let (owned, handle) = match spawned {
+            Ok(spawned) => spawned,
+            Err(failure) => {
+                self.herald.say(ring, format_args!("{failure}"));
+                return Ok(false);
+            }
         };
+        let service = &mut self.services[index];
+        (service.owned, service.handle) = (owned, handle);
+        service.restarts = restarts;
         self.herald
             .say(ring, format_args!("{}: started again", entry.name));
         self.watch(ring, index)?;
         Ok(true)
+    }
+
+    /// Lets go of what a service exported that will not run again: calls that
+    /// wait for it are answered, and so is every later one.
+    fn give_up(&mut self, ring: &mut RuntimeRingClient<'_>, index: usize) -> Result<(), Failure> {
+        self.services[index].exports.clear();
+        ring.flush_releases()
+            .map_err(|error| Failure::Service(format!("exports cannot be released: {error:?}")))
     }
 
     /// Ends whatever still runs, last started first.

@@ -4,13 +4,15 @@
 //! so for ever, and the service may have been started again meanwhile.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use capos::client::{LoginSelector, LoginSelectorKind, LoginSourceMetadata};
 use capos::{
     Capability, Client, ClientError, CredentialStore, CredentialStoreClient, ExceptionType,
     OwnedCapability, ProcessHandleClient, RestrictedShellLauncher, RestrictedShellLauncherClient,
-    SessionManager, SessionManagerClient, SessionStartResult, SystemInfo, SystemInfoClient,
-    TerminalSession, UserSession, UserSessionClient,
+    SessionManager, SessionManagerClient, SessionStartResult, SpawnGrant, SpawnGrantMode,
+    SpawnGrantSource, SystemInfo, SystemInfoClient, TerminalSession, Timer, UserSession,
+    UserSessionClient,
 };
 
 use crate::default_hostname;
@@ -58,6 +60,7 @@ pub(crate) struct Door {
     pub(crate) launcher: Capability<RestrictedShellLauncher>,
     pub(crate) credentials: Option<Capability<CredentialStore>>,
     pub(crate) system: Option<Capability<SystemInfo>>,
+    pub(crate) timer: Option<Capability<Timer>>,
 }
 
 impl Door {
@@ -149,6 +152,13 @@ impl Door {
 
     /// Runs a shell in the session; its exit code.
     pub(crate) fn shell(&self, desk: &mut Desk<'_>, entered: &Entered) -> Result<i64, Refused> {
+        let timer = self.timer.map(|timer| SpawnGrant {
+            name: "timer",
+            mode: SpawnGrantMode::Raw,
+            source: SpawnGrantSource::Capability(timer.raw()),
+            badge: 0,
+        });
+        let grants: Vec<SpawnGrant<'_>> = timer.into_iter().collect();
         let handle = RestrictedShellLauncherClient::from_capability(self.launcher)
             .launch_shell_wait(
                 &mut desk.ring,
@@ -156,7 +166,7 @@ impl Door {
                 self.terminal.raw(),
                 entered.session.capability().raw(),
                 &entered.profile,
-                &[],
+                &grants,
                 FOREVER,
             )
             .map_err(|error| Refused::of(&error))?;

@@ -12,7 +12,8 @@
 //! stands at the machine's own terminal can stop it.
 //!
 //! Holds: `terminal`, `session_manager`, `restricted_shell_launcher`;
-//! `credential_store` for `setup`, `system_info` for the greeting.
+//! `credential_store` for `setup`, `system_info` for the greeting; `timer`, which
+//! shells are given.
 #![no_std]
 #![no_main]
 
@@ -26,7 +27,7 @@ use alloc::string::String;
 
 use capos::prelude::*;
 use capos::{
-    CredentialStore, RestrictedShellLauncher, SessionManager, SystemInfo, TerminalSession,
+    CredentialStore, RestrictedShellLauncher, SessionManager, SystemInfo, TerminalSession, Timer,
 };
 
 use desk::{Answer, Desk};
@@ -64,6 +65,7 @@ fn main(mut runtime: Runtime) -> i64 {
             .get_typed::<CredentialStore>(b"credential_store")
             .ok(),
         system: capset.get_typed::<SystemInfo>(b"system_info").ok(),
+        timer: capset.get_typed::<Timer>(b"timer").ok(),
     };
     let Ok(ring) = runtime.ring_client() else {
         return EXIT_BUNDLE;

@@ -147,7 +147,7 @@ impl Shell<'_> {
             Err(ClientError::Application(exception))
                 if exception.exception_type() == ExceptionType::Failed =>
             {
-                Err(Trouble::text("login denied"))
+                Err(Trouble::Text(printable(exception.message())))
             }
             Err(error) => Err(error.into()),
         };

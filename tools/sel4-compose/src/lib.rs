@@ -27,6 +27,7 @@ pub mod app;
 pub mod bench;
 pub mod budget;
 pub mod description;
+pub mod domains;
 pub mod gate;
 pub mod host;
 pub mod image;

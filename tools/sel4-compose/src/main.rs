@@ -57,6 +57,10 @@ struct Options {
     /// Count time in instructions (repeatable measurements, one processor).
     #[arg(long, global = true)]
     icount: bool,
+    /// The description of protection domains; the repository's `system.xml`
+    /// unless given.
+    #[arg(long, global = true, value_name = "FILE")]
+    domains: Option<PathBuf>,
     /// Show the root task's log on standard error.
     #[arg(long, global = true)]
     log: bool,
@@ -240,6 +244,7 @@ fn main() -> ExitCode {
                 // These begin with their place.
                 Failure::Description(refusal) => eprintln!("{refusal}"),
                 Failure::System(SystemError::Refused(refusal)) => eprintln!("{refusal}"),
+                Failure::System(SystemError::DomainsRefused(refusal)) => eprintln!("{refusal}"),
                 other => eprintln!("error: {other}"),
             }
             ExitCode::FAILURE
@@ -274,6 +279,10 @@ fn write_tables(output: &Path) -> Result<u8, Failure> {
     let written = std::fs::write(output, description::tables());
     written.map_err(|error| Failure::File(output.into(), error.to_string()))?;
     println!("wrote {}", output.display());
+    let domains = output.with_file_name("system-xml.md");
+    let written = std::fs::write(&domains, system_description::grammar::reference());
+    written.map_err(|error| Failure::File(domains.clone(), error.to_string()))?;
+    println!("wrote {}", domains.display());
     Ok(0)
 }
 
@@ -394,6 +403,7 @@ fn composing(options: &Options) -> system::Options {
         icount: options.icount,
         quiet: false,
         files: Vec::new(),
+        domains: options.domains.clone(),
         damage: None,
     }
 }

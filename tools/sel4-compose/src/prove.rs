@@ -227,6 +227,10 @@ impl<'a> Prover<'a> {
             quiet: true,
             files: mutants_of(scenario),
             damage: scenario.damage.clone(),
+            domains: scenario
+                .domains
+                .as_ref()
+                .map(|file| self.places.root.join(file)),
         };
         if let Some(file) = &scenario.system {
             let file = self.places.root.join(file);

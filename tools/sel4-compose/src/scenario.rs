@@ -62,6 +62,9 @@ pub struct Scenario {
     /// Counts that were accepted, relative to the repository: rows that the
     /// guest prints may exceed them by little.
     pub counts: Option<String>,
+    /// The description of protection domains, relative to the repository; its
+    /// `system.xml` unless given.
+    pub domains: Option<String>,
     /// Archive entry to damage after its digest was taken.
     pub damage: Option<String>,
     /// Pack programs that are wrong in one place each, as `mutant-000` and so

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::app::{self, App, AppError, Builder};
 use crate::budget::{self, BudgetError};
 use crate::description::{self, Description, Origin, ProgramFile, Refusal};
+use crate::domains::{self, Packed};
 use crate::gate::{self, GateError};
 use crate::image::PROGRAM_DIRECTORY;
 use crate::image::{self, Grant, HASHES_ENTRY, INIT_ENTRY, ImageError, MANIFEST_ENTRY};
@@ -18,6 +19,8 @@ use crate::qemu::{self, Machine};
 pub const MEMORY_MIB: u32 = description::MEMORY_MIB;
 /// Package of the supplied init, in the repository.
 const INIT_PACKAGE: &str = "services/init";
+/// The description of protection domains where none is named.
+const DOMAINS: &str = "system.xml";
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
 /// Its feature that measures seL4's own primitives.
@@ -59,6 +62,12 @@ pub enum SystemError {
     /// See [`Refusal`].
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The description of protection domains is refused.
+    #[error(transparent)]
+    DomainsRefused(#[from] system_description::Refusal),
+    /// The description of protection domains cannot be used.
+    #[error("protection domains: {0}")]
+    Domains(String),
     /// A test wants an entry damaged that the archive does not have.
     #[error("the boot archive has no entry `{0}` to damage")]
     NoEntry(String),
@@ -108,6 +117,8 @@ pub struct Options {
     /// Files packed as they are under the programs, for tests: names and
     /// contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// The description of protection domains; the repository's unless given.
+    pub domains: Option<PathBuf>,
     /// Archive entry that is damaged once its digest is taken, for tests.
     pub damage: Option<String>,
 }
@@ -326,14 +337,24 @@ fn assemble(
         .iter()
         .map(pack)
         .collect::<Result<Vec<_>, _>>()?;
-    let archive = boot_archive(&contents.manifest, init.as_ref(), &programs, options)?;
+    let root_task_file = read(&root_task)?;
+    let file = places.root.join(DOMAINS);
+    let file = options.domains.as_ref().unwrap_or(&file);
+    let domains = domains::pack(places, prefix, file, &root_task_file)?;
+    let archive = boot_archive(
+        &contents.manifest,
+        init.as_ref(),
+        &programs,
+        &domains,
+        options,
+    )?;
     let packed: Vec<&PackedProgram> = init.iter().chain(&programs).collect();
     let summaries: Vec<&str> = packed
         .iter()
         .map(|packed| packed.summary.as_str())
         .collect();
     let summary = summaries.join("; ");
-    let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
+    let image = image::append(&root_task_file, &archive, prefix.image_pages_max())?;
     let boot = budget::Boot {
         memory_mib: contents.memory_mib,
         image: &image,
@@ -344,7 +365,7 @@ fn assemble(
         program.map(|program| (program.name.as_str(), program.file.as_slice()))
     };
     let running: Vec<(&str, &[u8])> = contents.running.iter().filter_map(file_of).collect();
-    budget::check(&boot, &running)?;
+    budget::check(&boot, &running, &domains)?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: options.qemu.clone(),
@@ -457,6 +478,7 @@ fn boot_archive(
     manifest: &[u8],
     init: Option<&PackedProgram>,
     programs: &[PackedProgram],
+    domains: &Packed,
     options: &Options,
 ) -> Result<Vec<u8>, SystemError> {
     let mut entries = vec![(MANIFEST_ENTRY.to_owned(), manifest)];
@@ -464,6 +486,9 @@ fn boot_archive(
     for program in programs {
         let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
         entries.push((name, program.file.as_slice()));
+    }
+    for (name, file) in &domains.entries {
+        entries.push((name.clone(), file.as_slice()));
     }
     for (name, file) in &options.files {
         entries.push((format!("{PROGRAM_DIRECTORY}/{name}"), file.as_slice()));

@@ -43,6 +43,8 @@ impl Stage {
         stage.link("app", "prefix/bin/kernel.elf");
         stage.link("root-task", "root-task.elf");
         stage.link("app", "sample.elf");
+        // Domains would be built against the prefix, which has no kernel in it.
+        stage.write("system.xml", "<system></system>\n");
         stage
     }
 
@@ -97,6 +99,8 @@ impl Stage {
             .arg(self.path("prefix"))
             .arg("--root-task")
             .arg(self.path("root-task.elf"))
+            .arg("--domains")
+            .arg(self.path("system.xml"))
             .arg("--qemu")
             .arg(self.path("machine"))
             .arg(verb)
@@ -646,7 +650,12 @@ fn building_twice_gives_the_same_image_with_a_digest_of_everything() {
     let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        [image::HASHES_ENTRY, image::MANIFEST_ENTRY, "bins/sample"]
+        [
+            image::HASHES_ENTRY,
+            image::MANIFEST_ENTRY,
+            "bins/sample",
+            "domains.bin"
+        ]
     );
     let rest: Vec<(String, &[u8])> = entries[1..].to_vec();
     assert_eq!(text(entries[0].1), image::hashes(&rest));
@@ -664,7 +673,7 @@ fn an_inspected_image_tells_who_holds_what() {
         "process init: program sample, restart never",
         "calls                Endpoint           kernel:endpoint -> second",
         "up                   Endpoint           service:first.calls badge 0x7",
-        "I/O ports        0x3f8-0x3ff  a port",
+        "I/O ports        0x3e8-0x3ef  a port",
     ] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
@@ -675,7 +684,7 @@ fn an_inspected_image_tells_who_holds_what() {
         .unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["processes"][2]["capabilities"][0]["badge"], 7);
-    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3f8);
+    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3e8);
     let promised = json["processes"][0]["memory"]["promised_pages"]
         .as_u64()
         .unwrap();

@@ -15,6 +15,8 @@
 //!   operation for it.
 //! - **Y2** Where nobody reads, neither the line nor history is in memory.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use core::mem;
 
 use capnp::Word;
@@ -54,17 +56,19 @@ const RESULT_BYTES_MAX: usize = LINE_RESULT_BYTES + LINE_BYTES_MAX;
 /// Bytes in the order they came.
 #[derive(Clone, Debug)]
 struct TypedAhead {
-    bytes: [u8; TYPED_AHEAD_MAX],
+    bytes: Box<[u8]>,
     first: usize,
     len: usize,
 }
 
 impl TypedAhead {
-    const EMPTY: Self = Self {
-        bytes: [0; TYPED_AHEAD_MAX],
-        first: 0,
-        len: 0,
-    };
+    fn new() -> Self {
+        Self {
+            bytes: vec![0; TYPED_AHEAD_MAX].into_boxed_slice(),
+            first: 0,
+            len: 0,
+        }
+    }
 
     const fn room(&self) -> usize {
         TYPED_AHEAD_MAX - self.len
@@ -109,7 +113,7 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             reader: None,
             last: None,
@@ -117,8 +121,8 @@ impl Terminal {
             prompt: [0; PROMPT_BYTES_MAX],
             prompt_len: 0,
             editor: LineEditor::IDLE,
-            history: History::EMPTY,
-            ahead: TypedAhead::EMPTY,
+            history: History::new(),
+            ahead: TypedAhead::new(),
         }
     }
 
@@ -238,8 +242,7 @@ impl<M: Machine> Server<M> {
     /// Whether calls on behalf of a process's session are accepted.
     fn in_live_session(&self, machine: &mut M, pid: Pid) -> bool {
         let session = self.process(pid).map(|process| process.session);
-        let session = session.and_then(|session| self.sessions.get(session.0));
-        session.is_some_and(|session| session.is_live(|| machine.now_ns()))
+        session.is_some_and(|session| self.check_session(machine, session).is_ok())
     }
 
     fn terminal_write(

@@ -47,6 +47,23 @@ pub const fn is_served(source: KernelCapSource) -> bool {
     is_endpoint(source) || Object::from_source(source).is_ok()
 }
 
+/// Whether this source is what a service makes of it: a service that exports an
+/// endpoint of this name provides the source to those behind it.
+pub const fn is_provided(source: KernelCapSource) -> bool {
+    matches!(
+        source,
+        KernelCapSource::SessionManager
+            | KernelCapSource::AuthorityBroker
+            | KernelCapSource::CredentialStore
+            | KernelCapSource::AuditLog
+            | KernelCapSource::SystemInfo
+            | KernelCapSource::Manual
+            | KernelCapSource::LogSink
+            | KernelCapSource::LogReader
+            | KernelCapSource::RestrictedShellLauncher
+    )
+}
+
 /// Whether this source is for measuring kernels only.
 pub const fn is_for_measuring(source: KernelCapSource) -> bool {
     matches!(source, KernelCapSource::Null | KernelCapSource::ParkBench)
