@@ -7,6 +7,7 @@ BIN         ?=
 WITH        ?=
 CAPS        ?= console
 KERNEL      ?= release
+KERNELS     ?=
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
@@ -69,6 +70,8 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo '                   KERNELS="bundled DIR"  on each of these kernels in turn:'
+	@echo '                                bundled, or an installed seL4; absent ones are skipped'
 	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
 	@echo '                   ACCEPT=1     make test compares with these counts from now on'
 	@echo 'make soak        start and end programs without end, then compare the books'
@@ -101,7 +104,7 @@ check: packages rust
 	@$(compose) lint
 
 test: packages rust
-	@$(compose) test $(PROOF)
+	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") $(PROOF)
 
 bench: packages rust
 	@$(compose) bench $(if $(ACCEPT),--accept)

@@ -18,7 +18,7 @@ use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::{Outcome, QemuError};
 use sel4_compose::recording::Recording;
 use sel4_compose::report::{self, Printer};
-use sel4_compose::scenario::{self, ScenarioError};
+use sel4_compose::scenario::{self, Scenario, ScenarioError};
 use sel4_compose::simulation::{self, Files, Hands, SimulationError};
 use sel4_compose::symbols::SymbolTables;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
@@ -108,6 +108,11 @@ enum Verb {
         /// that runs on demand is told a number.
         #[arg(long, default_value = "", requires = "scenarios")]
         caps: String,
+        /// Kernels to run the scenarios on, one after the other: `bundled`, or
+        /// the directory of an installed seL4. One that does not exist is
+        /// skipped, which is said.
+        #[arg(long = "on", value_name = "KERNEL", conflicts_with = "prefix")]
+        kernels: Vec<String>,
     },
     /// Measure, compare with the last run, and write a report.
     Bench {
@@ -260,7 +265,11 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Inspect { system, json } => inspect(options, system, *json),
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
-        Verb::Test { scenarios, caps } => test(options, scenarios, caps),
+        Verb::Test {
+            scenarios,
+            caps,
+            kernels,
+        } => test(options, scenarios, caps, kernels),
         Verb::Bench { accept } => measure(options, *accept),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
@@ -441,25 +450,90 @@ fn lint(options: &Options) -> Result<u8, Failure> {
     Ok(conclude(host::lint(&places, &prefix)?))
 }
 
-fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
+fn test(
+    options: &Options,
+    names: &[String],
+    caps: &str,
+    kernels: &[String],
+) -> Result<u8, Failure> {
     let places = Places::find()?;
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
     let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
     for scenario in &mut scenarios {
         scenario.caps = format!("{} {caps}", scenario.caps);
     }
-    let installed = options.prefix.is_some();
     let mut tally = Tally::default();
-    let prefix = open_prefix(options, &places)?;
     if names.is_empty() {
+        let prefix = open_prefix(options, &places)?;
         tally.add(host::lint(&places, &prefix)?);
         tally.add(host::test(&places));
     }
+    if kernels.is_empty() {
+        let installed = match &options.prefix {
+            Some(_) => Some(open_prefix(options, &places)?),
+            None => None,
+        };
+        tally.add(prove_on(options, &places, installed, &scenarios));
+        return Ok(conclude(tally));
+    }
+    let mut results = Vec::new();
+    for kernel in kernels {
+        let (label, outcome) = test_on(options, &places, kernel, &scenarios)?;
+        tally.add(outcome.unwrap_or_default());
+        let outcome = outcome.map(|tally| tally.to_string());
+        let outcome = outcome.unwrap_or("skipped, there is no such prefix".into());
+        results.push(format!("{label}: {outcome}"));
+    }
+    for result in &results {
+        println!("{result}");
+    }
+    let status = conclude(tally);
+    Ok(if tally.passed > 0 {
+        status
+    } else {
+        NOTHING_SHOWN
+    })
+}
+
+/// Status of a test run in which everything was skipped.
+const NOTHING_SHOWN: u8 = 1;
+
+/// The word for the bundled kernels among those to test on.
+const BUNDLED: &str = "bundled";
+
+/// Runs scenarios on one kernel. Returns how results are labelled, and nothing
+/// if it is a prefix that does not exist.
+fn test_on(
+    options: &Options,
+    places: &Places,
+    kernel: &str,
+    scenarios: &[Scenario],
+) -> Result<(String, Option<Tally>), Failure> {
+    let (label, installed) = if kernel == BUNDLED {
+        let prefix = kernel::bundled(&places.root, &places.build, &options.kernel)?;
+        (format!("{} ({BUNDLED})", prefix.label()), None)
+    } else {
+        match Prefix::open(Path::new(kernel)) {
+            Err(PrefixError::Missing(_)) => return Ok((kernel.into(), None)),
+            opened => {
+                let prefix = opened?;
+                (format!("{} ({kernel})", prefix.label()), Some(prefix))
+            }
+        }
+    };
+    println!("on {label}");
+    let tally = prove_on(options, places, installed, scenarios);
+    Ok((label, Some(tally)))
+}
+
+fn prove_on(
+    options: &Options,
+    places: &Places,
+    installed: Option<Prefix>,
+    scenarios: &[Scenario],
+) -> Tally {
     let qemu = system::emulator(options.qemu.clone());
-    let installed = installed.then_some(prefix);
-    let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
-    tally.add(prover.run(&scenarios));
-    Ok(conclude(tally))
+    Prover::new(places, qemu, installed, options.root_task.clone()).run(scenarios)
 }
 
 fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
@@ -481,7 +555,7 @@ fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
 
 /// Prints the closing line; returns the exit status.
 fn conclude(tally: Tally) -> u8 {
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    println!("{tally}");
     u8::from(tally.failed > 0)
 }
 

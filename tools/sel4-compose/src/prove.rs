@@ -71,11 +71,9 @@ impl<'a> Prover<'a> {
         let mut tally = Tally::default();
         let mut proofs = Vec::new();
         for scenario in scenarios {
-            if self.does_not_apply(scenario) {
-                println!(
-                    "proof {} skipped (needs KERNEL={})",
-                    scenario.name, scenario.kernel
-                );
+            if let Some(reason) = self.does_not_apply(scenario) {
+                println!("proof {} skipped ({reason})", scenario.name);
+                tally.skipped += 1;
                 continue;
             }
             let proof = self.prove(scenario).unwrap_or_else(|error| Proof {
@@ -100,11 +98,22 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// On an installed kernel, a proof about programs that stay unchanged says
-    /// something only if that kernel leaves them so.
-    fn does_not_apply(&self, scenario: &Scenario) -> bool {
+    /// Why a scenario would say nothing about this kernel, if so. Bundled
+    /// kernels have no MCS.
+    fn does_not_apply(&self, scenario: &Scenario) -> Option<String> {
         let installed = self.installed.as_ref();
-        installed.is_some_and(|prefix| scenario.unchanged && prefix.needs_gate())
+        if scenario.mcs && !installed.is_some_and(Prefix::is_mcs) {
+            return Some("needs a kernel with MCS".into());
+        }
+        let prefix = installed?;
+        if scenario.unchanged && prefix.needs_gate() {
+            return Some(format!("needs KERNEL={}", scenario.kernel));
+        }
+        if let Some(reason) = scenario.not_on_mcs.as_ref().filter(|_| prefix.is_mcs()) {
+            return Some(format!("not with MCS: {reason}"));
+        }
+        let reason = scenario.bundled_only.as_ref()?;
+        Some(format!("bundled kernels only: {reason}"))
     }
 
     fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {

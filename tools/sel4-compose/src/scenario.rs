@@ -82,6 +82,16 @@ pub struct Scenario {
     /// Kernel configuration.
     #[serde(default = "default_kernel")]
     pub kernel: String,
+    /// Why it says nothing about an installed kernel, if so; it then runs on
+    /// bundled ones only.
+    #[serde(rename = "bundled-only")]
+    pub bundled_only: Option<String>,
+    /// Run only on kernels with MCS.
+    #[serde(default)]
+    pub mcs: bool,
+    /// Why it says nothing about kernels with MCS, if so.
+    #[serde(rename = "not-on-mcs")]
+    pub not_on_mcs: Option<String>,
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
