@@ -234,18 +234,28 @@ impl Prefix {
     }
 
     fn enabled(&self, option: &str) -> bool {
-        match self.config.get(option) {
-            Some(Value::Bool(value)) => *value,
-            Some(Value::String(text)) => matches!(text.as_str(), "1" | "y" | "ON" | "true"),
-            _ => false,
-        }
+        is_on(self.config.get(option))
     }
 
     fn number(&self, option: &str) -> Option<u64> {
-        match self.config.get(option)? {
-            Value::String(text) => text.parse().ok(),
-            value => value.as_u64(),
-        }
+        number_of(self.config.get(option))
+    }
+}
+
+/// Whether an option is on, as either generation of the file says it.
+pub fn is_on(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) => matches!(text.as_str(), "1" | "y" | "ON" | "true"),
+        _ => false,
+    }
+}
+
+/// An option that is a number, as either generation of the file says it.
+pub fn number_of(value: Option<&Value>) -> Option<u64> {
+    match value? {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_u64(),
     }
 }
 

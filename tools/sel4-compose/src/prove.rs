@@ -224,10 +224,15 @@ impl<'a> Prover<'a> {
                 self.current.insert(made)
             }
         };
-        let root_task = match scenario.baseline && self.root_task.is_none() {
-            true => system::build_measuring_root_task(self.places, prefix)
+        let feature = [
+            scenario.baseline.then_some(system::BASELINE),
+            scenario.plant.as_ref().map(|_| system::PLANT),
+        ];
+        let feature = feature.into_iter().flatten().next();
+        let root_task = match feature.filter(|_| self.root_task.is_none()) {
+            Some(feature) => system::build_root_task_with(self.places, prefix, feature)
                 .map_err(|error| error.to_string())?,
-            false => root_task.clone(),
+            None => root_task.clone(),
         };
         let options = Options {
             root_task: Some(root_task),
@@ -240,6 +245,7 @@ impl<'a> Prover<'a> {
                 .domains
                 .as_ref()
                 .map(|file| self.places.root.join(file)),
+            audit: scenario.audit_request(),
         };
         if let Some(file) = &scenario.system {
             let file = self.places.root.join(file);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::audit;
 use crate::qemu::{End, Outcome};
 use crate::terminal::Step;
 
@@ -101,6 +102,14 @@ pub struct Scenario {
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
+    /// Have the root task compare what processes hold with its books.
+    #[serde(default)]
+    pub audit: bool,
+    /// Milliseconds between audits, besides those at boot and at the end.
+    #[serde(rename = "audit-every")]
+    pub audit_every: Option<u64>,
+    /// What to plant before the first audit; needs a root task made for that.
+    pub plant: Option<String>,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
@@ -252,7 +261,34 @@ impl Scenario {
             let leaked = self.secrets.iter().filter(|text| output.contains(*text));
             complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
         }
+        if self.audit {
+            complaints.extend(self.audit_complaints(&outcome.log));
+        }
         complaints
+    }
+
+    /// Without something planted every audit must pass; with it every one
+    /// must find that and nothing else.
+    fn audit_complaints(&self, log: &[String]) -> Vec<String> {
+        let audits = match audit::read(log) {
+            Ok(audits) => audits,
+            Err(error) => return vec![error.to_string()],
+        };
+        let expected = usize::from(self.plant.is_some());
+        let wrong = audits
+            .iter()
+            .filter(|audit| audit.deviations.len() != expected);
+        wrong
+            .map(|audit| format!("{}: {:?}", audit.summary(), audit.deviations))
+            .collect()
+    }
+
+    /// What to ask the root task for.
+    pub fn audit_request(&self) -> Option<audit::Request> {
+        self.audit.then(|| audit::Request {
+            every_ms: self.audit_every,
+            plant: self.plant.clone(),
+        })
     }
 
     /// The lines to repeat below the result.
