@@ -280,19 +280,23 @@ impl Scenario {
         complaints
     }
 
-    /// Without something planted every audit must pass; with it every one
-    /// must find that and nothing else.
+    /// Without something planted every audit must pass. With it the first must
+    /// find that and nothing else, and so must the later ones for as long as it
+    /// is there.
     fn audit_complaints(&self, log: &[String]) -> Vec<String> {
         let audits = match audit::read(log) {
             Ok(audits) => audits,
             Err(error) => return vec![error.to_string()],
         };
-        let expected = usize::from(self.plant.is_some());
-        let wrong = audits
-            .iter()
-            .filter(|audit| audit.deviations.len() != expected);
+        let planted = usize::from(self.plant.is_some());
+        let is_wrong = |number: usize, found: usize| match number {
+            0 => found != planted,
+            _ => found > planted,
+        };
+        let audits = audits.iter().enumerate();
+        let wrong = audits.filter(|(number, audit)| is_wrong(*number, audit.deviations.len()));
         wrong
-            .map(|audit| format!("{}: {:?}", audit.summary(), audit.deviations))
+            .map(|(_, audit)| format!("{}: {:?}", audit.summary(), audit.deviations))
             .collect()
     }
 
