@@ -13,7 +13,7 @@
 //!
 //! Holds: `terminal`, `session_manager`, `restricted_shell_launcher`;
 //! `credential_store` for `setup`, `system_info` for the greeting; `timer`, which
-//! shells are given.
+//! shells are given, and to wait while another reads.
 #![no_std]
 #![no_main]
 
@@ -70,7 +70,7 @@ fn main(mut runtime: Runtime) -> i64 {
     let Ok(ring) = runtime.ring_client() else {
         return EXIT_BUNDLE;
     };
-    let mut desk = Desk::new(terminal, ring);
+    let mut desk = Desk::new(terminal, door.timer, ring);
     match receive(&mut desk, &door) {
         Ok(()) => 0,
         Err(TerminalGone) => EXIT_TERMINAL,

@@ -148,6 +148,7 @@ impl Server {
     ) -> Result<Event, ServerError> {
         loop {
             self.settle(ring)?;
+            let known = ring.buffered_completion_count();
             for &call in watched {
                 if let Some(completed) = ring.try_complete(call)? {
                     return Ok(Event::Completed(call, Completion(completed)));
@@ -155,6 +156,11 @@ impl Server {
             }
             if let Some(event) = self.received(ring)? {
                 return Ok(event);
+            }
+            // Looking for one takes whatever arrived out of the queue, also what
+            // was looked for before it: then nothing is left to wake up for.
+            if ring.buffered_completion_count() > known {
+                continue;
             }
             self.unsent = 0;
             match ring.cap_enter(1, FOREVER) {
