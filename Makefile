@@ -20,6 +20,7 @@ JSON        ?=
 CONFIG      ?=
 REQUIRE     ?=
 LOG         ?=
+ACCEPT      ?=
 PROOF       ?=
 SECONDS     ?= 10
 CYCLES      ?= 2000
@@ -43,7 +44,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test simulate recording system image inspect app gdb sites clean \
+.PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
 	proof-check \
 	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
@@ -68,6 +69,8 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
+	@echo '                   ACCEPT=1     make test compares with these counts from now on'
 	@echo 'make soak        start and end programs without end, then compare the books'
 	@echo '                   CYCLES=2000  how many;  SEED=1 another order of things'
 	@echo 'make check       format and lints only'
@@ -99,6 +102,9 @@ check: packages rust
 
 test: packages rust
 	@$(compose) test $(PROOF)
+
+bench: packages rust
+	@$(compose) bench $(if $(ACCEPT),--accept)
 
 soak: packages rust
 	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak

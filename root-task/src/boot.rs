@@ -122,6 +122,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     log!("memory {}", Megabytes(broker.usage().free_bytes));
     let mut clock = open_clock(&mut broker)?;
     log!("clock {} kHz", clock.tsc_khz());
+    #[cfg(feature = "baseline")]
+    crate::baseline::measure(&mut broker, bootinfo)?;
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());

@@ -12,6 +12,8 @@
 extern crate alloc;
 
 mod archive;
+#[cfg(feature = "baseline")]
+mod baseline;
 mod books;
 mod boot;
 mod client;

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use object::{Architecture, Object};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 /// Files a prefix must have, relative to it.
 const REQUIRED_FILES: [&str; 6] = [
@@ -23,6 +24,10 @@ const REQUIRED_FILES: [&str; 6] = [
 const KERNEL_FILE: &str = "bin/kernel.elf";
 /// Configuration of a prefix, relative to it.
 pub const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
+/// The version of the bundled kernel source.
+const BUNDLED_VERSION: &str = "5.0.0";
+/// Names the version of an installed kernel.
+const VERSION_VARIABLE: &str = "SEL4_VERSION";
 /// What `SEL4_ARCH` of the configuration must say.
 const SEL4_ARCH: &str = "x86_64";
 /// Root CNode size when the configuration does not tell (seL4's default).
@@ -91,13 +96,17 @@ pub fn bundled(root: &Path, build: &Path, name: &str) -> Result<Prefix, PrefixEr
         return Err(failed());
     }
     let printed = String::from_utf8_lossy(&output.stdout);
-    Prefix::open(Path::new(printed.trim_end()))
+    let mut prefix = Prefix::open(Path::new(printed.trim_end()))?;
+    prefix.version = Some(format!("{BUNDLED_VERSION} `{name}`"));
+    Ok(prefix)
 }
 
 /// A usable prefix.
 #[derive(Clone, Debug)]
 pub struct Prefix {
     directory: PathBuf,
+    /// Version and configuration, where they have names.
+    version: Option<String>,
     config: Map<String, Value>,
 }
 
@@ -120,6 +129,7 @@ impl Prefix {
         let found = config.get("SEL4_ARCH").and_then(Value::as_str);
         match found {
             Some(SEL4_ARCH) | None => Ok(Self {
+                version: std::env::var(VERSION_VARIABLE).ok(),
                 directory: prefix,
                 config,
             }),
@@ -138,6 +148,29 @@ impl Prefix {
     /// The kernel as built, with symbols.
     pub fn kernel(&self) -> PathBuf {
         self.directory.join(KERNEL_FILE)
+    }
+
+    /// Version and configuration in one line, for results. An installed kernel
+    /// does not say which version it is: `SEL4_VERSION` does, or the start of
+    /// its digest stands for it.
+    pub fn label(&self) -> String {
+        const SHOWN: usize = 6;
+        let version = self.version.clone().unwrap_or_else(|| {
+            let file = fs::read(self.kernel()).unwrap_or_default();
+            let digest = Sha256::digest(&file);
+            let digits = digest.iter().take(SHOWN).map(|byte| format!("{byte:02x}"));
+            format!("sha256:{}", digits.collect::<String>())
+        });
+        let named = [
+            ("KERNEL_MCS", "MCS"),
+            ("FASTPATH", "fastpath"),
+            ("SYSENTER", "sysenter"),
+            ("KERNEL_SKIM_WINDOW", "skim window"),
+            ("DEBUG_BUILD", "debug"),
+        ];
+        let enabled = named.into_iter().filter(|(option, _)| self.enabled(option));
+        let enabled: Vec<&str> = enabled.map(|(_, name)| name).collect();
+        format!("{version} ({})", enabled.join(", "))
     }
 
     /// Whether applications enter through a rewritten gate: true unless the

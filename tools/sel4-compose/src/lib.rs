@@ -24,6 +24,7 @@
 
 pub mod answers;
 pub mod app;
+pub mod bench;
 pub mod budget;
 pub mod description;
 pub mod domains;

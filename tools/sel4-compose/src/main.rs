@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sel4_compose::answers::Answers;
+use sel4_compose::bench::{self, BenchError};
 use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
 use sel4_compose::inventory::{Inventory, InventoryError};
@@ -107,6 +108,12 @@ enum Verb {
         /// that runs on demand is told a number.
         #[arg(long, default_value = "", requires = "scenarios")]
         caps: String,
+    },
+    /// Measure, compare with the last run, and write a report.
+    Bench {
+        /// Make the counts what `make test` compares with.
+        #[arg(long)]
+        accept: bool,
     },
     /// Run one application as the only program of a system.
     App(AppOptions),
@@ -220,6 +227,8 @@ enum Failure {
     Simulation(#[from] SimulationError),
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     #[error("{0}")]
     Selection(String),
     #[error("{0}: {1}")]
@@ -252,6 +261,7 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
         Verb::Test { scenarios, caps } => test(options, scenarios, caps),
+        Verb::Bench { accept } => measure(options, *accept),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
@@ -450,6 +460,23 @@ fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> 
     let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
     tally.add(prover.run(&scenarios));
     Ok(conclude(tally))
+}
+
+fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
+    let places = Places::find()?;
+    let all = scenario::read_all(&places.root.join(SCENARIOS))?;
+    let chosen = prove::select(all, &[bench::SCENARIO.into()]);
+    let mut chosen = chosen.map_err(Failure::Selection)?;
+    let installed = options.prefix.is_some();
+    let prefix = open_prefix(options, &places)?;
+    let qemu = system::emulator(options.qemu.clone());
+    let installed = installed.then_some(prefix);
+    let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
+    for scenario in &mut chosen {
+        scenario.kernel.clone_from(&options.kernel);
+        bench::bench(&places, &mut prover, scenario, accept)?;
+    }
+    Ok(0)
 }
 
 /// Prints the closing line; returns the exit status.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bench_report::Run;
+use bench_report::gate::Accepted;
 use sha2::{Digest, Sha256};
 
 use crate::app::SMOKE;
@@ -21,6 +23,9 @@ use crate::terminal::Script;
 
 /// How many bytes of a digest are shown.
 const DIGEST_BYTES_SHOWN: usize = 8;
+
+/// Results of the last run, below the build directory.
+const RESULTS: &str = "sel4test.xml";
 
 /// Runs scenarios in one repository.
 pub struct Prover<'a> {
@@ -64,6 +69,7 @@ impl<'a> Prover<'a> {
     /// Runs `scenarios` one after the other and prints the results.
     pub fn run(&mut self, scenarios: &[Scenario]) -> Tally {
         let mut tally = Tally::default();
+        let mut proofs = Vec::new();
         for scenario in scenarios {
             if self.does_not_apply(scenario) {
                 println!(
@@ -80,8 +86,18 @@ impl<'a> Prover<'a> {
             });
             print(scenario, &proof);
             tally.count(proof.complaints.is_empty());
+            proofs.push((scenario.name.clone(), proof.complaints));
         }
+        self.record(&proofs);
         tally
+    }
+
+    /// Leaves the results for programs that read sel4test's.
+    fn record(&self, proofs: &[(String, Vec<String>)]) {
+        let path = self.places.build.join(RESULTS);
+        if let Err(error) = std::fs::write(&path, bench_report::xml::suite(proofs)) {
+            eprintln!("{}: {error}", path.display());
+        }
     }
 
     /// On an installed kernel, a proof about programs that stay unchanged says
@@ -115,6 +131,10 @@ impl<'a> Prover<'a> {
             })
             .map_err(|error| error.to_string())?;
         let mut complaints = scenario.complaints(&outcome);
+        if let Some(counts) = &scenario.counts {
+            let run = self.rows(scenario, &outcome);
+            complaints.extend(self.accepted(counts)?.complaints(&run));
+        }
         let mut remarks = scenario.lines_to_show(&outcome);
         if scenario.unchanged {
             match unchanged(&system) {
@@ -128,6 +148,38 @@ impl<'a> Prover<'a> {
             outcome: Some(outcome),
             faults,
         })
+    }
+
+    /// Runs a measuring scenario; its rows, or what went wrong.
+    ///
+    /// # Errors
+    /// The complaints; growth of counts is none of them.
+    pub fn measure(&mut self, scenario: &Scenario) -> Result<Run, Vec<String>> {
+        let unjudged = Scenario {
+            counts: None,
+            ..scenario.clone()
+        };
+        let proof = self.prove(&unjudged).map_err(|error| vec![error])?;
+        match proof.outcome {
+            Some(outcome) if proof.complaints.is_empty() => Ok(self.rows(scenario, &outcome)),
+            _ => Err(proof.complaints),
+        }
+    }
+
+    /// What a guest measured, of its log first: that is the kernel's.
+    fn rows(&self, scenario: &Scenario, outcome: &Outcome) -> Run {
+        let console = String::from_utf8_lossy(&outcome.console);
+        let log = outcome.log.iter().map(String::as_str);
+        let current = self.current.as_ref();
+        let kernel = current.map_or_else(String::new, |(_, prefix, _)| prefix.label());
+        Run::new(&kernel, &scenario.name, log.chain(console.lines()))
+    }
+
+    fn accepted(&self, counts: &str) -> Result<Accepted, String> {
+        let path = self.places.root.join(counts);
+        let refuse = |reason: String| format!("{}: {reason}", path.display());
+        let text = std::fs::read_to_string(&path).map_err(|error| refuse(error.to_string()))?;
+        Accepted::parse(&text).map_err(refuse)
     }
 
     /// Runs a test that is the root task itself.
@@ -163,8 +215,13 @@ impl<'a> Prover<'a> {
                 self.current.insert(made)
             }
         };
+        let root_task = match scenario.baseline && self.root_task.is_none() {
+            true => system::build_measuring_root_task(self.places, prefix)
+                .map_err(|error| error.to_string())?,
+            false => root_task.clone(),
+        };
         let options = Options {
-            root_task: Some(root_task.clone()),
+            root_task: Some(root_task),
             qemu: self.qemu.clone(),
             icount: scenario.icount,
             quiet: true,

@@ -55,6 +55,13 @@ pub struct Scenario {
     /// Instead of an application: a description of a system, relative to the
     /// repository.
     pub system: Option<String>,
+    /// Build the root task so that it measures seL4's own primitives first, in
+    /// its log.
+    #[serde(default)]
+    pub baseline: bool,
+    /// Counts that were accepted, relative to the repository: rows that the
+    /// guest prints may exceed them by little.
+    pub counts: Option<String>,
     /// The description of protection domains, relative to the repository; its
     /// `system.xml` unless given.
     pub domains: Option<String>,

@@ -23,6 +23,8 @@ const INIT_PACKAGE: &str = "services/init";
 const DOMAINS: &str = "system.xml";
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
+/// Its feature that measures seL4's own primitives.
+const BASELINE: &str = "baseline";
 /// A program of this name cannot be in a manifest: capOS reserves it.
 const RESERVED_NAME: &str = capos_config::manifest::RESERVED_INIT_BINARY_NAME;
 
@@ -411,7 +413,7 @@ pub fn prepare_bare(
     if icount && prefix.node_count() > 1 {
         return Err(SystemError::IcountProcessors);
     }
-    let image = build_for_target(places, prefix, package, binary)?;
+    let image = build_for_target(places, prefix, (package, binary), &[])?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: qemu.into(),
@@ -519,21 +521,40 @@ fn with_one_bit_turned(data: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`SystemError::RootTask`]
 pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
-    build_for_target(places, prefix, ROOT_TASK, ROOT_TASK)
+    build_for_target(places, prefix, (ROOT_TASK, ROOT_TASK), &[])
+}
+
+/// Builds the root task that measures seL4's own primitives before it starts a
+/// program. It has a place of its own, so that the usual one stays.
+///
+/// # Errors
+/// [`SystemError::RootTask`]
+pub fn build_measuring_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
+    let built = build_for_target(
+        places,
+        prefix,
+        (ROOT_TASK, ROOT_TASK),
+        &["--features", BASELINE],
+    )?;
+    let kept = built.with_file_name(format!("{ROOT_TASK}-{BASELINE}"));
+    fs::copy(&built, &kept).map_err(|error| file_error(&kept, &error))?;
+    build_root_task(places, prefix)?;
+    Ok(kept)
 }
 
 /// Builds a program that runs as the root task.
 fn build_for_target(
     places: &Places,
     prefix: &Prefix,
-    package: &str,
-    binary: &str,
+    (package, binary): (&str, &str),
+    flags: &[&str],
 ) -> Result<PathBuf, SystemError> {
     let target_directory = places.target_directory(prefix);
     let status = app::cargo()
         .current_dir(&places.root)
         .args(["build", "--release", "--target", app::TARGET])
         .args(["-p", package, "--bin", binary])
+        .args(flags)
         .arg("--target-dir")
         .arg(&target_directory)
         .env("SEL4_PREFIX", prefix.directory())

@@ -48,6 +48,8 @@ impl Person<'_> {
         self.say("/join <channel>, /leave, /who, /exit, or plain text")?;
         self.join(LOBBY)?;
         loop {
+            // Above the prompt rather than behind it.
+            self.look()?;
             let read = self.begin_read()?;
             let result = self.line(read)?;
             if result.status == LineStatus::Closed {
@@ -56,7 +58,6 @@ impl Person<'_> {
             if result.status == LineStatus::Submitted && !self.carry_out(result.text.trim())? {
                 break;
             }
-            self.look()?;
         }
         if let Some(channel) = self.channel.take() {
             self.chat.leave_wait(&mut self.ring, &channel, FOREVER)?;

@@ -7,14 +7,10 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
-use alloc::format;
-use core::arch::x86_64::_rdtsc;
-
 use capos::prelude::*;
 use capos::syscall::cap_enter;
 use capos::{KernelCapSource, Runtime};
+use raw_ring::bench::{Samples, ticks};
 use raw_ring::family;
 use raw_ring::proof::{self, Failure, Proof, that};
 use raw_ring::{RawRing, call};
@@ -24,11 +20,6 @@ const ECHO: u16 = 0;
 const STOP: u16 = 1;
 const ROUNDS: usize = 101;
 const WARM_UP_ROUNDS: usize = 5;
-
-fn ticks() -> u64 {
-    // SAFETY: reading the counter touches no memory, and nothing here denies it.
-    unsafe { _rdtsc() }
-}
 
 fn round(ring: &mut RawRing, server: u32, method: u16) -> Result<u64, Failure> {
     let entry = [call(server, method)];
@@ -48,22 +39,15 @@ fn prove(runtime: &mut Runtime) -> Proof {
     let endpoint = family::fresh("endpoint", KernelCapSource::Endpoint);
     let server = family::spawn(runtime, "bench-echo", &[endpoint])?;
     let facet = server.endpoint(0)?.cap_id();
-    let mut durations = [0; ROUNDS];
-    {
+    let samples = {
         // SAFETY: the runtime's page; its ring client is not in use meanwhile.
         let mut ring = unsafe { RawRing::new(runtime.ring()) };
-        for _ in 0..WARM_UP_ROUNDS {
-            round(&mut ring, facet, ECHO)?;
-        }
-        for duration in &mut durations {
-            *duration = round(&mut ring, facet, ECHO)?;
-        }
+        let samples = Samples::take(WARM_UP_ROUNDS, ROUNDS, || round(&mut ring, facet, ECHO))?;
         round(&mut ring, facet, STOP)?;
-    }
+        samples
+    };
     server.succeeds(runtime, "the server")?;
-    durations.sort_unstable();
-    let (min, median, max) = (durations[0], durations[ROUNDS / 2], durations[ROUNDS - 1]);
-    let line = format!("bench endpoint-call median={median} min={min} max={max}");
+    let line = samples.line("endpoint-call");
     let mut ring = runtime.ring_client().map_err(|_| Failure::new("ring"))?;
     console
         .write_line_wait(&mut ring, &line, FOREVER)

@@ -10,7 +10,6 @@
 extern crate alloc;
 
 use alloc::format;
-use core::arch::x86_64::_rdtsc;
 
 use capos::prelude::*;
 use capos::syscall::cap_enter;
@@ -18,6 +17,7 @@ use capos::{
     CapSqe, CapabilityRef, OwnedCapability, ProcessSpawnerClient, SpawnGrant, SpawnGrantMode,
     SpawnGrantSource,
 };
+use raw_ring::bench::{Samples, ticks};
 use raw_ring::family;
 use raw_ring::proof::{self, Failure, Proof, no_params, that};
 use raw_ring::{Mailbox, PATIENCE_NS, RawRing, Sqe, call};
@@ -31,11 +31,6 @@ const WARM_UP_ROUNDS: usize = 5;
 const ONE: [u64; 3] = [2 << 32, 1 << 32, 1];
 /// Bits that tell the other side to stop.
 const STOP: [u64; 3] = [2 << 32, 1 << 32, 1 << 63];
-
-fn ticks() -> u64 {
-    // SAFETY: reading the counter touches no memory, and nothing here denies it.
-    unsafe { _rdtsc() }
-}
 
 fn bytes(words: &[u64; 3]) -> &[u8] {
     // SAFETY: every byte of an integer is one, and the length is the array's.
@@ -80,16 +75,8 @@ fn measure(
     name: &str,
     entries: &[CapSqe],
 ) -> Result<alloc::string::String, Failure> {
-    let mut durations = [0; ROUNDS];
-    for _ in 0..WARM_UP_ROUNDS {
-        round(ring, entries)?;
-    }
-    for duration in &mut durations {
-        *duration = round(ring, entries)?;
-    }
-    durations.sort_unstable();
-    let (min, median, max) = (durations[0], durations[ROUNDS / 2], durations[ROUNDS - 1]);
-    Ok(format!("bench {name} median={median} min={min} max={max}"))
+    let samples = Samples::take(WARM_UP_ROUNDS, ROUNDS, || round(ring, entries))?;
+    Ok(samples.line(name))
 }
 
 fn prove(runtime: &mut Runtime) -> Proof {

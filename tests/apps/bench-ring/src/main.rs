@@ -11,12 +11,12 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::arch::x86_64::_rdtsc;
 
 use capos::prelude::*;
 use capos::syscall::{cap_enter, legacy_ambient_write_is_rejected};
 use capos::{CapSqe, capos_capnp};
 use capos_config::ring::{CAP_OP_CALL, CAP_OP_NOP};
+use raw_ring::bench::{Samples, ticks};
 use raw_ring::{RawRing, entry};
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
@@ -26,25 +26,19 @@ const CONSOLE_WRITE: u16 = 0;
 const TIMER_NOW: u16 = 0;
 const BATCHES: [usize; 3] = [1, 4, 16];
 
-fn ticks() -> u64 {
-    // SAFETY: reading the counter touches no memory, and nothing here denies it.
-    unsafe { _rdtsc() }
-}
-
-/// Sorted durations of `action`; the first rounds, which find caches cold and
-/// memory unbacked, are not counted.
-fn measure(mut action: impl FnMut()) -> [u64; ROUNDS] {
-    let mut durations = [0; ROUNDS];
-    for _ in 0..WARM_UP_ROUNDS {
-        action();
-    }
-    for duration in &mut durations {
+/// Durations of `action`; the first rounds, which find caches cold and memory
+/// unbacked, are not counted.
+fn measure(overhead: u64, mut action: impl FnMut()) -> Samples {
+    let mut samples = Samples::with_capacity(ROUNDS);
+    for round in 0..WARM_UP_ROUNDS + ROUNDS {
         let start = ticks();
         action();
-        *duration = ticks() - start;
+        let taken = ticks() - start;
+        if round >= WARM_UP_ROUNDS {
+            samples.add(taken.saturating_sub(overhead));
+        }
     }
-    durations.sort_unstable();
-    durations
+    samples
 }
 
 struct Report {
@@ -54,10 +48,8 @@ struct Report {
 
 impl Report {
     fn add(&mut self, name: &str, action: impl FnMut()) {
-        let durations = measure(action).map(|ticks| ticks.saturating_sub(self.overhead));
-        let (min, median, max) = (durations[0], durations[ROUNDS / 2], durations[ROUNDS - 1]);
-        self.lines
-            .push(format!("bench {name} median={median} min={min} max={max}"));
+        let samples = measure(self.overhead, action);
+        self.lines.push(samples.line(name));
     }
 }
 
@@ -107,7 +99,7 @@ fn measure_all(runtime: &Runtime, started: u64, failures: &mut usize) -> Option<
     let mut ring = unsafe { RawRing::new(runtime.ring()) };
     let mut report = Report {
         lines: Vec::from([format!("bench first-instruction at={started}")]),
-        overhead: measure(|| {})[0],
+        overhead: measure(0, || {}).min(),
     };
     report.add("refused-trap", || {
         if !legacy_ambient_write_is_rejected() {
@@ -123,6 +115,21 @@ fn measure_all(runtime: &Runtime, started: u64, failures: &mut usize) -> Option<
         let entries = [entry(CAP_OP_NOP); 16];
         let name = format!("nop batch={batch}");
         report.add(&name, || round(&mut ring, &entries[..batch], failures));
+    }
+    // Nothing is held under the highest number.
+    let unheld = call(u32::MAX, 0, &[], &mut []);
+    for batch in BATCHES {
+        let entries = [unheld; 16];
+        let name = format!("call-not-held batch={batch}");
+        report.add(&name, || {
+            ring.submit(&entries[..batch]);
+            let complete = cap_enter(batch as u32, FOREVER);
+            let refused = core::iter::from_fn(|| ring.take()).filter(|cqe| cqe.result < 0);
+            let refused = refused.count();
+            if complete.is_err() || refused != batch {
+                *failures += 1;
+            }
+        });
     }
     let mut result = [0; 256];
     let params = empty_write_params();
@@ -140,6 +147,9 @@ fn measure_all(runtime: &Runtime, started: u64, failures: &mut usize) -> Option<
     let params = now_params();
     let now = call(timer.capability().cap_id(), TIMER_NOW, &params, &mut result);
     report.add("timer-now", || round(&mut ring, &[now], failures));
+    report.add("timer-now batch=16", || {
+        round(&mut ring, &[now; 16], failures);
+    });
     Some(report.lines)
 }
 

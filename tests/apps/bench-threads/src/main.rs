@@ -16,15 +16,14 @@
 
 extern crate alloc;
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use capos::prelude::*;
 use capos::syscall::cap_enter;
 use capos_config::ring::CapSqe;
+use raw_ring::bench::{Samples, ticks};
 use raw_ring::proof::{self, Failure, Process, Proof, equal, no_params, that};
 use raw_ring::threads::{FOREVER, MAIN, Request, Team, method, owned, park, unpark};
 use raw_ring::{RawRing, Sqe, call, release};
@@ -37,11 +36,6 @@ static WORD: AtomicU32 = AtomicU32::new(0);
 static STOP: AtomicU32 = AtomicU32::new(0);
 static WOKEN_AT: AtomicU64 = AtomicU64::new(0);
 static EXIT: AtomicPtr<Vec<u8>> = AtomicPtr::new(core::ptr::null_mut());
-
-fn ticks() -> u64 {
-    // SAFETY: reading the counter touches no memory, and nothing here denies it.
-    unsafe { _rdtsc() }
-}
 
 fn team() -> &'static Team {
     // SAFETY: set once, before any other thread exists, to a value that stays.
@@ -75,12 +69,6 @@ extern "C" fn parks(_: u64, tid: u32, _: u64, _: u64, _: u64) -> ! {
     team().exit_thread(tid, 0)
 }
 
-fn line(name: &str, mut durations: [u64; ROUNDS]) -> String {
-    durations.sort_unstable();
-    let (min, median, max) = (durations[0], durations[ROUNDS / 2], durations[ROUNDS - 1]);
-    format!("bench {name} median={median} min={min} max={max}")
-}
-
 /// One entry and its completion, with nobody else on the ring.
 fn timed(ring: &mut RawRing, entry: CapSqe, min: u32) -> Result<u64, Failure> {
     let entries = [entry];
@@ -96,7 +84,7 @@ fn timed(ring: &mut RawRing, entry: CapSqe, min: u32) -> Result<u64, Failure> {
 
 /// Create and join, one after the other.
 fn lifetimes(team: &Team) -> Result<[String; 2], Failure> {
-    let (mut create, mut join) = ([0; ROUNDS], [0; ROUNDS]);
+    let [mut create, mut join] = [ROUNDS; 2].map(Samples::with_capacity);
     let params = Request::new(ends, 0).params();
     let nothing = no_params();
     let mut result = [0; 64];
@@ -119,16 +107,16 @@ fn lifetimes(team: &Team) -> Result<[String; 2], Failure> {
         that(entered.is_ok(), "cap_enter")?;
         equal("join", team.wait(pending)?.result, 24)?;
         equal("release", team.perform(release(handle))?.result, 0)?;
-        if let Some(round) = round.checked_sub(WARM_UP_ROUNDS) {
-            create[round] = created;
-            join[round] = joined;
+        if round >= WARM_UP_ROUNDS {
+            create.add(created);
+            join.add(joined);
         }
     }
-    Ok([line("thread-create", create), line("thread-join", join)])
+    Ok([create.line("thread-create"), join.line("thread-join")])
 }
 
 fn wakes(team: &Team) -> Result<[String; 2], Failure> {
-    let (mut both, mut wake) = ([0; ROUNDS], [0; ROUNDS]);
+    let [mut both, mut wake] = [ROUNDS; 2].map(Samples::with_capacity);
     let handle = team.start(parks, 0)?;
     // It parks in the meantime.
     team.park(MAIN, &STOP, 0, 1_000_000)?;
@@ -145,15 +133,15 @@ fn wakes(team: &Team) -> Result<[String; 2], Failure> {
         drop(ring);
         // It parks again.
         team.park(MAIN, &STOP, 0, 1_000_000)?;
-        if let Some(round) = round.checked_sub(WARM_UP_ROUNDS) {
-            both[round] = done - start;
-            wake[round] = WOKEN_AT.load(Ordering::Acquire) - start;
+        if round >= WARM_UP_ROUNDS {
+            both.add(done - start);
+            wake.add(WOKEN_AT.load(Ordering::Acquire) - start);
         }
     }
     STOP.store(1, Ordering::Release);
     team.unpark(&WORD, 1)?;
     equal("join", team.join(handle)?, 0)?;
-    Ok([line("unpark-one", both), line("park-wake", wake)])
+    Ok([both.line("unpark-one"), wake.line("park-wake")])
 }
 
 fn prove(process: &mut Process) -> Proof {

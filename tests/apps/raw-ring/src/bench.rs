@@ -72,10 +72,15 @@ impl Samples {
         self.sorted.last().copied().unwrap_or(0)
     }
 
-    /// `bench NAME median=N min=N max=N`.
+    /// `bench NAME median=N min=N max=N samples=N*COUNT,...`.
     pub fn line(&self, name: &str) -> String {
         let (median, min, max) = (self.median(), self.min(), self.max());
-        format!("bench {name} median={median} min={min} max={max}")
+        let runs = self.sorted.chunk_by(|a, b| a == b);
+        let runs: Vec<String> = runs
+            .map(|run| format!("{}*{}", run[0], run.len()))
+            .collect();
+        let samples = runs.join(",");
+        format!("bench {name} median={median} min={min} max={max} samples={samples}")
     }
 
     fn at(&self, index: usize) -> u64 {

@@ -158,7 +158,7 @@ impl Tester<'_, '_> {
 
     /// Members of the lobby; none if there is no lobby.
     fn members(&mut self) -> Result<usize, Failure> {
-        let mut chat = ChatClient::new(self.endpoint("chat")?);
+        let chat = ChatClient::new(self.endpoint("chat")?);
         match chat.who_wait(self.ring, LOBBY, FOREVER) {
             Ok(members) => Ok(members.len()),
             Err(ClientError::Application(exception))
@@ -171,7 +171,7 @@ impl Tester<'_, '_> {
     }
 
     fn join(&mut self) -> Proof {
-        let mut chat = ChatClient::new(self.endpoint("chat")?);
+        let chat = ChatClient::new(self.endpoint("chat")?);
         let joined = chat.join_wait(self.ring, LOBBY, "killer", FOREVER);
         joined.map(drop).map_err(failed("join"))?;
         equal("members", self.members()?, 1)

@@ -1,0 +1,104 @@
+//! The goals, each a figure computed from rows of one run.
+
+use crate::Run;
+
+/// A figure with what it should be at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// What is compared.
+    pub operation: &'static str,
+    /// How the figure is computed, in terms of rows.
+    pub formula: Formula,
+    /// The most it should be.
+    pub at_most: f64,
+    /// Why it is missed, where it is known to be.
+    pub reason: &'static str,
+}
+
+/// How a figure comes from medians.
+#[derive(Clone, Copy, Debug)]
+pub enum Formula {
+    /// One row over another.
+    Ratio(&'static str, &'static str),
+    /// One row less another, for so many entries.
+    Beyond(&'static str, &'static str, u64),
+}
+
+/// Every goal.
+pub const GOALS: [Goal; 6] = [
+    Goal {
+        operation: "`cap_enter` with 1 NOP, of a raw fault round trip",
+        formula: Formula::Ratio("nop batch=1", "raw-fault-round-trip"),
+        at_most: 1.3,
+        reason: "two changes of the FPU's owner inside the kernel are 219 of it (a root task \
+                 built without vector registers does not have them); the rest is the ring: \
+                 indices, the entry, its completion",
+    },
+    Goal {
+        operation: "NOP at batch 16, per entry beyond `cap_enter` alone",
+        formula: Formula::Beyond("nop batch=16", "cap_enter-empty", 16),
+        at_most: 150.0,
+        reason: "an entry of 64 bytes is copied out and validated in every field, and a \
+                 completion of 32 bytes is written",
+    },
+    Goal {
+        operation: "CALL to a capability that is not held, per call at batch 16",
+        formula: Formula::Beyond("call-not-held batch=16", "cap_enter-empty", 16),
+        at_most: 600.0,
+        reason: "",
+    },
+    Goal {
+        operation: "endpoint call, receiver waiting, of a raw fault round trip",
+        formula: Formula::Ratio("endpoint-call", "raw-fault-round-trip"),
+        at_most: 2.6,
+        reason: "both programs are kept waiting, so both resume by registers; two raw round \
+                 trips of that kind are 2.2 already",
+    },
+    Goal {
+        operation: "move of one capability with a call, beyond the call",
+        formula: Formula::Beyond(
+            "transfer mode=move caps=1",
+            "loopback-call order=recv-first",
+            1,
+        ),
+        at_most: 3500.0,
+        reason: "",
+    },
+    Goal {
+        operation: "notification to a waiting program and back, of raw signals",
+        formula: Formula::Ratio("notification-round-trip", "raw-signal-round-trip"),
+        at_most: 1.5,
+        reason: "each wake-up is a trap and a resumption by registers; two of those alone \
+                 are more than 1.5 raw round trips",
+    },
+];
+
+impl Goal {
+    /// The figure of a run; nothing where a row is missing.
+    #[must_use]
+    pub fn measured(&self, run: &Run) -> Option<f64> {
+        match self.formula {
+            Formula::Ratio(row, base) => Some(run.median(row)? as f64 / run.median(base)? as f64),
+            Formula::Beyond(row, base, count) => {
+                let beyond = run.median(row)? as f64 - run.median(base)? as f64;
+                Some(beyond / count as f64)
+            }
+        }
+    }
+
+    /// Whether a figure is good enough.
+    #[must_use]
+    pub fn holds(&self, measured: f64) -> bool {
+        measured <= self.at_most
+    }
+}
+
+impl Formula {
+    /// The rows it names.
+    #[must_use]
+    pub const fn rows(&self) -> [&'static str; 2] {
+        match *self {
+            Self::Ratio(row, base) | Self::Beyond(row, base, _) => [row, base],
+        }
+    }
+}
