@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::qemu::{End, Outcome};
+use crate::secrets;
 use crate::terminal::Step;
 
 /// A scenario file that cannot be used.
@@ -123,7 +124,8 @@ pub struct Scenario {
     /// Texts the terminal must not show.
     #[serde(rename = "transcript-forbidden", default)]
     pub transcript_forbidden: Vec<String>,
-    /// Texts that must appear nowhere: not on console, terminal or log.
+    /// Texts that must appear nowhere, as they are or encoded: not on console,
+    /// terminal or log.
     #[serde(default)]
     pub secrets: Vec<String>,
     /// Texts the root task's log must show, in this order.
@@ -255,7 +257,10 @@ impl Scenario {
             ("terminal", &*terminal),
             ("log", &log),
         ] {
-            let leaked = self.secrets.iter().filter(|text| output.contains(*text));
+            let leaked = self.secrets.iter().filter(|text| {
+                let mut forms = secrets::forms(text).into_iter();
+                forms.any(|form| output.contains(&form))
+            });
             complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
         }
         complaints
@@ -401,6 +406,12 @@ mod tests {
         assert_eq!(forbidden.len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["secret".into()]).len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["t".into()]).len(), 3);
+        let mut encoded = outcome(End::Exit(0), "one\ntwo\n");
+        encoded.log.push("key 736563726574".into());
+        let mut scenario = sample();
+        scenario.secrets = vec!["secret".into()];
+        let leaks = scenario.complaints(&encoded);
+        assert_eq!(leaks.len(), 2, "terminal and log: {leaks:?}");
         let mut unfinished = outcome(End::Exit(0), "one\ntwo\n");
         unfinished.unfinished = Some("step 1".into());
         assert_eq!(sample().complaints(&unfinished), ["step 1"]);

@@ -26,8 +26,9 @@ use sel4_capos_client::{NewSession, SessionMint, SessionMintClient};
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
 /// What `login` holds.
-const HELD: [&str; 6] = [
+const HELD: [&str; 7] = [
     "credential_store",
+    "manual",
     "restricted_shell_launcher",
     "session_manager",
     "system_info",
@@ -150,7 +151,7 @@ impl Tester<'_, '_> {
                 mode: SpawnGrantMode::Raw,
                 badge: 0,
             };
-            if matches!(name, "system_info" | "timer") {
+            if matches!(name, "manual" | "system_info" | "timer") {
                 continue;
             }
             let launched = self.launch(session, "anonymous", &[passed]);
