@@ -160,6 +160,9 @@ pub struct Scenario {
     /// Repeat lines of the log that begin so, too.
     #[serde(rename = "show-log")]
     pub show_log: Option<String>,
+    /// Repeat lines of the terminal that begin so, too.
+    #[serde(rename = "show-terminal")]
+    pub show_terminal: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
     pub unchanged: bool,
@@ -317,14 +320,16 @@ impl Scenario {
     pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
         let log = outcome.log.join("\n");
         let console = String::from_utf8_lossy(&outcome.console);
-        let (first, second) = match self.root_task {
-            Some(_) => (lines_from(&log, &self.show), Vec::new()),
-            None => (
-                lines_from(&console, &self.show),
-                lines_from(&log, &self.show_log),
-            ),
-        };
-        [first, second].concat()
+        if self.root_task.is_some() {
+            return lines_from(&log, &self.show);
+        }
+        let terminal = String::from_utf8_lossy(&outcome.terminal);
+        [
+            lines_from(&console, &self.show),
+            lines_from(&terminal, &self.show_terminal),
+            lines_from(&log, &self.show_log),
+        ]
+        .concat()
     }
 }
 
@@ -495,8 +500,12 @@ mod tests {
         let mut both = sample();
         both.show = Some("t".into());
         both.show_log = Some("root-task: u".into());
+        both.show_terminal = Some("$ s".into());
         let good = outcome(End::Exit(0), "one\ntwo\n");
-        assert_eq!(both.lines_to_show(&good), ["two", "root-task: up"]);
+        assert_eq!(
+            both.lines_to_show(&good),
+            ["two", "$ secret", "root-task: up"]
+        );
     }
 
     #[test]
