@@ -376,10 +376,12 @@ impl<'a> Supervisor<'a> {
         self.herald
             .say(ring, format_args!("{name}: restart requested; exit {code}"));
         self.services[index].restarts = 0;
-        match self.start_again(ring, index) {
-            Ok(true) => Ok(Reply::void()),
-            _ => Err(failed("it cannot be started")),
+        if let Ok(true) = self.start_again(ring, index) {
+            return Ok(Reply::void());
         }
+        let given_up = self.give_up(ring, index);
+        given_up.map_err(|failure| failed(&format!("{failure}")))?;
+        Err(failed("it cannot be started, and is given up"))
     }
 
     /// Lets go of what a service exported that will not run again: calls that

@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use capos::client::{LoginSelector, LoginSelectorKind, LoginSourceMetadata};
 use capos::{
     Capability, Client, ClientError, CredentialStore, CredentialStoreClient, ExceptionType, Manual,
-    OwnedCapability, ProcessHandleClient, RestrictedShellLauncher, RestrictedShellLauncherClient,
-    SessionManager, SessionManagerClient, SessionStartResult, SpawnGrant, SpawnGrantMode,
-    SpawnGrantSource, SystemInfo, SystemInfoClient, TerminalSession, Timer, UserSession,
-    UserSessionClient,
+    OwnedCapability, ProcessHandle, ProcessHandleClient, RestrictedShellLauncher,
+    RestrictedShellLauncherClient, RingClientError, SessionManager, SessionManagerClient,
+    SessionStartResult, SpawnGrant, SpawnGrantMode, SpawnGrantSource, SystemInfo, SystemInfoClient,
+    TerminalSession, Timer, TimerClient, UserSession, UserSessionClient,
 };
 
 use crate::default_hostname;
@@ -20,6 +20,9 @@ use crate::desk::{Desk, FOREVER};
 
 /// Method of a login with a password.
 const PASSWORD: &str = "password";
+const NS_PER_MS: u64 = 1_000_000;
+/// How long a shell may take to end with its session.
+const GRACE_NS: u64 = 2_000_000_000;
 /// Where logins come from.
 const SOURCE: &str = "console";
 
@@ -51,6 +54,7 @@ impl Refused {
 pub(crate) struct Entered {
     session: OwnedCapability<UserSession>,
     profile: String,
+    expires_at_ms: u64,
 }
 
 /// What the program holds.
@@ -177,9 +181,41 @@ impl Door {
                 FOREVER,
             )
             .map_err(|error| Refused::of(&error))?;
-        ProcessHandleClient::from_capability(handle.capability())
-            .wait_wait(&mut *desk.ring, FOREVER)
+        self.attend(desk, entered, handle.capability())
             .map_err(|error| Refused::of(&error))
+    }
+
+    /// Waits for a shell. One that does not end with its session is ended: it
+    /// may be waiting for something, and the terminal is the machine's only one.
+    fn attend(
+        &self,
+        desk: &mut Desk<'_>,
+        entered: &Entered,
+        shell: Capability<ProcessHandle>,
+    ) -> Result<i64, ClientError> {
+        let mut shell = ProcessHandleClient::from_capability(shell);
+        let wait = shell.wait(&mut *desk.ring)?;
+        let end_ns = entered.expires_at_ms.saturating_mul(NS_PER_MS);
+        let end_ns = end_ns.saturating_add(GRACE_NS);
+        loop {
+            let left_ns = match self.timer {
+                None => FOREVER,
+                Some(timer) => {
+                    let mut timer = TimerClient::from_capability(timer);
+                    let now = timer.now_wait(&mut *desk.ring, FOREVER)?;
+                    end_ns.saturating_sub(now.monotonic_ns)
+                }
+            };
+            if left_ns == 0 {
+                shell.terminate_wait(&mut *desk.ring, FOREVER)?;
+            }
+            let patience_ns = if left_ns == 0 { FOREVER } else { left_ns };
+            match desk.ring.wait(wait, patience_ns) {
+                Ok(completed) => return shell.finish_wait(completed),
+                Err(RingClientError::Timeout | RingClientError::TargetStillPending) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Ends a session. One that is over already needs no ending.
@@ -201,5 +237,6 @@ fn enter(
     Ok(Entered {
         session,
         profile: info.profile,
+        expires_at_ms: info.expires_at_ms,
     })
 }

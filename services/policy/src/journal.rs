@@ -154,6 +154,8 @@ fn cut(text: &mut String, bytes: usize) {
         end -= 1;
     }
     text.truncate(end);
+    // What was cut off is not kept either.
+    text.shrink_to_fit();
 }
 
 /// A text on one line: what would move the cursor or end the line is escaped.

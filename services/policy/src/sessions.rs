@@ -174,7 +174,7 @@ impl Accounts {
         if let Some(record) = by_name {
             return self.opening(&record);
         }
-        (!self.has_console_owner).then(|| self.built_in_operator())
+        self.has_built_in().then(|| self.built_in_operator())
     }
 
     /// An account that refers to the password, or, as long as none does, the
@@ -191,7 +191,14 @@ impl Accounts {
             Selector::Account(name) => name.trim().eq_ignore_ascii_case(OPERATOR),
             Selector::Principal(id) => id == built_in_principal(),
         };
-        meant && !self.has_console_owner
+        meant && self.has_built_in()
+    }
+
+    /// Whether the operator is nobody's account: an account of that name takes
+    /// its place even where it may not log in.
+    fn has_built_in(&self) -> bool {
+        let named = self.store.lookup_by_manifest_account_name(OPERATOR).account;
+        named.is_none() && !self.has_console_owner
     }
 
     fn built_in_operator(&self) -> Opening {

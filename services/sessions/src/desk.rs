@@ -8,18 +8,23 @@ use core::convert::Infallible;
 use capos::prelude::*;
 use capos::{
     AuditLog, AuditLogClient, CallId, Capability, CapabilityRef, CredentialStore, ExceptionType,
-    OwnedCapability, RuntimeRingClient, SessionInfo, SystemInfo, UserSession, UserSessionClient,
+    OwnedCapability, ProcessHandle, RingClientError, RuntimeRingClient, SessionInfo, SystemInfo,
+    UserSession, UserSessionClient,
 };
 use policy::sessions::{Accounts, Opening, Profile};
 use sel4_capos_client::SessionMintClient;
 use service::{Call, Event, FOREVER, Refusal, Reply, Server, ServerError, refuse, unknown_method};
 
+use crate::launcher::Asker;
 use crate::record::Decision;
 
 /// Records on their way; as long as so many are, nothing more is decided.
 const RECORDS_MAX: usize = 8;
 /// How long a record may take before decisions are refused.
 const RECORD_PATIENCE_NS: u64 = 2_000_000_000;
+
+/// How often that wait is taken up again.
+const LOOKS_MAX: u32 = 32;
 
 /// A login whose password is being checked.
 pub(crate) struct Login {
@@ -42,6 +47,8 @@ pub(crate) struct Desk {
     pub(crate) endpoints: Vec<(String, CapabilityRef)>,
     pub(crate) logins: Vec<(CallId, Login)>,
     pub(crate) records: Vec<CallId>,
+    /// The last shell started for each session that asked, oldest first.
+    pub(crate) shells: Vec<(Asker, OwnedCapability<ProcessHandle>)>,
 }
 
 /// A caller's session, as it is now.
@@ -83,6 +90,7 @@ impl Desk {
         mut call: Call,
     ) -> Result<(), ServerError> {
         if !self.records_are_kept(ring) {
+            call.erase_params();
             let refusal = refuse(ExceptionType::Overloaded, "audit log does not keep up");
             return server.answer(ring, call, Err(refusal));
         }
@@ -105,7 +113,13 @@ impl Desk {
         if self.records.len() < RECORDS_MAX {
             return true;
         }
-        let written = ring.wait(self.records[0], RECORD_PATIENCE_NS).is_ok();
+        // Anything else that is completed meanwhile cuts the wait short.
+        let written =
+            (0..LOOKS_MAX).find_map(|_| match ring.wait(self.records[0], RECORD_PATIENCE_NS) {
+                Err(RingClientError::TargetStillPending) => None,
+                other => Some(other.is_ok()),
+            });
+        let written = written.unwrap_or(false);
         if written {
             self.records.remove(0);
         }

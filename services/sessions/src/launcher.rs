@@ -6,10 +6,11 @@ use core::any::Any;
 
 use capos::capos_capnp::{self, CapGrantMode, restricted_shell_launcher};
 use capos::{
-    AuditEventType, AuditReasonClass, AuditResultClass, CapabilityRef, CapabilityType, Console,
-    Endpoint, ExceptionType, KernelCapSource, LogSink, Manual, OwnedCapability,
-    PRESERVE_CLIENT_ENDPOINT_BADGE, RuntimeRingClient, SpawnGrant, SpawnGrantMode,
-    SpawnGrantSource, StdIO, SystemInfo, TerminalSession, Timer, WallClock,
+    AuditEventType, AuditReasonClass, AuditResultClass, CapabilityRef, CapabilityType, Client,
+    Console, Endpoint, ExceptionType, KernelCapSource, LogSink, Manual, OwnedCapability,
+    PRESERVE_CLIENT_ENDPOINT_BADGE, ProcessHandle, ProcessHandleClient, RuntimeRingClient,
+    SpawnGrant, SpawnGrantMode, SpawnGrantSource, StdIO, SystemInfo, TerminalSession, Timer,
+    WallClock,
 };
 use policy::launch::{self, Asked, Mode, Rejected};
 use policy::sessions::SHELL;
@@ -21,6 +22,18 @@ use crate::record::Decision;
 const LAUNCH_SHELL: u16 = 0;
 /// Longest name of a process.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Sessions that shells were started for whose last shell is known.
+const SHELLS_MAX: usize = 8;
+
+/// The session a shell is asked for in, as this endpoint is told of it:
+/// reference and epoch.
+pub(crate) type Asker = [u64; 3];
+
+fn asker(call: &Call) -> Asker {
+    let caller = &call.caller;
+    [caller.scoped_ref, caller.scoped_ref_hi, caller.epoch]
+}
 
 /// A capability of the caller's that is passed through.
 struct Passed<'a> {
@@ -80,7 +93,38 @@ impl Desk {
             .caller_capability_wait(ring, call.id(), params.get_terminal_cap_id(), FOREVER)
             .map_err(|error| named("terminal", &error))?;
         let passed = self.pass_through(ring, call, params.get_grants()?)?;
-        self.start(ring, name, &caller, &terminal, &passed)
+        let asker = asker(call);
+        self.end_last_shell(ring, asker)?;
+        let handle = self.start(ring, name, &caller, &terminal, &passed)?;
+        let mut reply = Reply::void();
+        let index = reply.copy(handle.cap_id());
+        if self.shells.len() == SHELLS_MAX {
+            self.shells.remove(0);
+        }
+        self.shells.push((asker, handle));
+        let mut message = empty_message();
+        let mut results: restricted_shell_launcher::launch_shell_results::Builder<'_> =
+            message.init_root();
+        results.set_handle_index(index);
+        reply.set_message(&message);
+        Ok(reply)
+    }
+
+    /// Ends the shell that was started for this session before, if it has not
+    /// ended: whoever asked for it may have ended meanwhile, and its terminal is
+    /// about to be somebody else's.
+    fn end_last_shell(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        asker: Asker,
+    ) -> Result<(), Refusal> {
+        let Some(place) = self.shells.iter().position(|(last, _)| *last == asker) else {
+            return Ok(());
+        };
+        let (_, handle) = self.shells.remove(place);
+        let mut client = ProcessHandleClient::from_capability(handle.capability());
+        let ended = client.terminate_wait(ring, FOREVER);
+        ended.map_err(|error| named("last shell", &error))
     }
 
     /// Copies of what the caller wants the shell to have besides.
@@ -161,7 +205,7 @@ impl Desk {
         caller: &Caller,
         terminal: &OwnedCapability<TerminalSession>,
         passed: &[Passed<'_>],
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<OwnedCapability<ProcessHandle>, Refusal> {
         let entitled = self
             .accounts
             .entitlement(&caller.info.principal_id, caller.profile);
@@ -195,14 +239,7 @@ impl Desk {
             .mint
             .spawn_wait(ring, session, (name, SHELL), &grants, FOREVER)
             .map_err(|error| named("shell", &error))?;
-        let mut reply = Reply::void();
-        let index = reply.give(spawned.handle);
-        let mut message = empty_message();
-        let mut results: restricted_shell_launcher::launch_shell_results::Builder<'_> =
-            message.init_root();
-        results.set_handle_index(index);
-        reply.set_message(&message);
-        Ok(reply)
+        Ok(spawned.handle)
     }
 }
 

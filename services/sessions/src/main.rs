@@ -110,6 +110,7 @@ fn main(mut runtime: Runtime) -> i64 {
         endpoints,
         logins: Vec::new(),
         records: Vec::new(),
+        shells: Vec::new(),
     };
     let served = Server::new(
         &mut ring,

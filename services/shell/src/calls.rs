@@ -118,12 +118,23 @@ impl Shell<'_> {
         Ok(format!("method {method} returned {written} bytes"))
     }
 
+    /// Whether a call of this capability would wait for the shell.
+    fn serves(&self, cap_id: u32) -> bool {
+        let served = self.holdings.find("stdio");
+        self.stdio.is_some() && served.is_some_and(|held| held.capability.cap_id() == cap_id)
+    }
+
     fn invoke(
         &mut self,
         cap_id: u32,
         method: u16,
         params: Box<[u8]>,
     ) -> Result<CompletedCall, Trouble> {
+        if self.serves(cap_id) {
+            return Err(Trouble::text(
+                "the shell serves this endpoint itself; programs call it",
+            ));
+        }
         let room = vec![0; RESULT_BYTES].into_boxed_slice();
         let failed = |error| Trouble::Text(format!("the call failed: {error:?}"));
         let call = self.ring.submit_call(cap_id, method, params, room);

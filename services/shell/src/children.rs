@@ -107,6 +107,17 @@ impl Shell<'_> {
         Ok(format!("${name} was stopped"))
     }
 
+    /// Ends the programs that run: nobody could stop them once the shell has gone.
+    pub(crate) fn stop_all(&mut self) {
+        self.look_after_children();
+        for child in &self.children.0 {
+            if matches!(child.state, State::Runs(_)) {
+                // One that ended meanwhile takes it none ill.
+                let _ = child.client().terminate_wait(&mut self.ring, FOREVER);
+            }
+        }
+    }
+
     /// Gives up the handle of a program that ended: as long as one runs, a call
     /// waits with it.
     pub(crate) fn release_child(&mut self, name: &str) -> Result<String, Trouble> {

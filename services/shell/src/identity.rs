@@ -195,6 +195,9 @@ impl Shell<'_> {
     pub(crate) fn logout(&mut self) -> Result<(), Trouble> {
         let session = self.holdings.get::<UserSession>("session");
         let session = session.ok_or_else(|| Trouble::held("session"))?;
+        if !self.is_by_itself() {
+            self.stop_all();
+        }
         UserSessionClient::from_capability(session).logout_wait(&mut self.ring, FOREVER)?;
         self.record(
             AuditEventType::Session,

@@ -118,6 +118,7 @@ impl Shell<'_> {
         if self.is_logged_out {
             return Ok(());
         }
+        self.stop_all();
         self.say("[shell] exit")
     }
 
