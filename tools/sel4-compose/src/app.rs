@@ -347,8 +347,7 @@ fn executable_of(command: &mut Command, binary: &str) -> Result<Option<PathBuf>,
 
 /// Compiler flags that keep the folders of this machine out of what is built:
 /// panics and line tables name files relative to the repository at `root`, and
-/// below `registry/src` for published crates. The same input then gives the
-/// same bytes in any folder.
+/// below `registry/src` for published crates.
 pub fn path_flags(root: &Path) -> Vec<String> {
     let registry = home_of("CARGO_HOME", ".cargo").map(|home| home.join("registry/src"));
     let registry = registry.map(|folder| renamed(&folder, "registry/src"));
