@@ -50,7 +50,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 
 .PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
 	audit proof-check claims assurance doctor \
-	packages rust soak reference fuzz-smoke mutants coverage
+	packages rust soak storm reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
@@ -79,6 +79,7 @@ help:
 	@echo '                   ACCEPT=1     make test compares with these counts from now on'
 	@echo 'make soak        start and end programs without end, then compare the books'
 	@echo '                   CYCLES=2000  how many;  SEED=1 another order of things'
+	@echo 'make storm       type 10 MB of noise at the login prompt and in the shell'
 	@echo 'make check       format and lints only'
 	@echo 'make fuzz-smoke  each fuzzer for a bounded time (needs a nightly toolchain)'
 	@echo '                   SECONDS=10   per fuzzer;  FUZZER="..." only these'
@@ -121,6 +122,9 @@ bench: packages rust
 
 soak: packages rust
 	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
+
+storm: packages rust
+	@$(compose) test login-storm-10mb
 
 simulate: packages rust
 	@$(compose) run "$(SYSTEM)" $(patience) $(if $(SCRIPT),--script "$(SCRIPT)") \
