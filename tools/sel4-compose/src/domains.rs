@@ -22,7 +22,7 @@ use crate::app;
 use crate::image;
 use crate::inventory::{self, Kind};
 use crate::kernel::Prefix;
-use crate::system::{Places, SystemError};
+use crate::system::{self, Places, SystemError};
 
 /// What a `program_image` is called beside the workspace's program.
 const SUFFIX: &str = ".elf";
@@ -162,14 +162,8 @@ fn build(
         .no_deps()
         .exec()
         .map_err(|error| SystemError::Domains(error.to_string()))?;
-    let mut command = app::cargo();
-    command
-        .current_dir(&places.root)
-        .args(["build", "--quiet", "--release", "--target", app::TARGET])
-        .arg("--target-dir")
-        .arg(places.target_directory(prefix))
-        .env("SEL4_PREFIX", prefix.directory())
-        .env("DOCS_RS", "1");
+    let mut command = system::cargo_for_target(places, prefix);
+    command.arg("--quiet");
     for name in names {
         let has_it = |package: &&cargo_metadata::Package| {
             package

@@ -9,7 +9,7 @@ use bench_report::gate::Accepted;
 use sha2::{Digest, Sha256};
 
 use crate::answers::Answers;
-use crate::app::SMOKE;
+use crate::app::{self, SMOKE};
 use crate::description::Description;
 use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
@@ -151,6 +151,7 @@ impl<'a> Prover<'a> {
             complaints.extend(self.accepted(counts)?.complaints(&run));
         }
         let mut remarks = scenario.lines_to_show(&outcome);
+        complaints.extend(folder_named(self.places, &system));
         if scenario.unchanged {
             match unchanged(&system) {
                 Ok(remark) => remarks.push(remark),
@@ -323,6 +324,19 @@ fn mutants_of(scenario: &Scenario) -> Vec<(String, Vec<u8>)> {
 
 fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {
     kernel::bundled(&places.root, &places.build, name)
+}
+
+/// A complaint if image or kernel name a folder of this machine.
+fn folder_named(places: &Places, system: &System) -> Option<String> {
+    let folders = app::folders_of_this_machine(&places.root);
+    [&system.machine.image, &system.machine.kernel]
+        .into_iter()
+        .find_map(|path| {
+            let bytes = std::fs::read(path).ok()?;
+            let folder = image::names_folder(&bytes, &folders)?;
+            let file = path.file_name().unwrap_or_default().display();
+            Some(format!("{file} names {}", folder.display()))
+        })
 }
 
 /// Whether the archive of the image that ran holds the built program.

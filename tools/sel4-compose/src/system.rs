@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
@@ -559,25 +560,35 @@ fn build_for_target(
     (package, binary): (&str, &str),
     flags: &[&str],
 ) -> Result<PathBuf, SystemError> {
-    let target_directory = places.target_directory(prefix);
-    let status = app::cargo()
-        .current_dir(&places.root)
-        .args(["build", "--release", "--target", app::TARGET])
+    let status = cargo_for_target(places, prefix)
         .args(["-p", package, "--bin", binary])
         .args(flags)
-        .arg("--target-dir")
-        .arg(&target_directory)
-        .env("SEL4_PREFIX", prefix.directory())
-        .env("DOCS_RS", "1")
         .status()
         .map_err(|error| file_error(Path::new("cargo"), &error))?;
     if !status.success() {
         return Err(SystemError::RootTask(binary.into()));
     }
-    Ok(target_directory
-        .join(app::TARGET)
-        .join("release")
-        .join(binary))
+    let built = places.target_directory(prefix);
+    Ok(built.join(app::TARGET).join("release").join(binary))
+}
+
+/// Cargo with the settings every program of this workspace is built with that
+/// speaks with the kernel in `prefix` directly.
+pub fn cargo_for_target(places: &Places, prefix: &Prefix) -> Command {
+    let mut command = app::cargo();
+    command
+        .current_dir(&places.root)
+        .args(["build", "--release", "--target", app::TARGET])
+        .arg("--target-dir")
+        .arg(places.target_directory(prefix))
+        .env("SEL4_PREFIX", prefix.directory())
+        .env("DOCS_RS", "1")
+        .env_remove("RUSTFLAGS")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            app::path_flags(&places.root).join("\x1f"),
+        );
+    command
 }
 
 /// The command that attaches a debugger to a machine waiting on `port`, as one
