@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use capos::client::{LoginSelector, LoginSelectorKind, LoginSourceMetadata};
 use capos::{
-    Capability, Client, ClientError, CredentialStore, CredentialStoreClient, ExceptionType,
+    Capability, Client, ClientError, CredentialStore, CredentialStoreClient, ExceptionType, Manual,
     OwnedCapability, ProcessHandleClient, RestrictedShellLauncher, RestrictedShellLauncherClient,
     SessionManager, SessionManagerClient, SessionStartResult, SpawnGrant, SpawnGrantMode,
     SpawnGrantSource, SystemInfo, SystemInfoClient, TerminalSession, Timer, UserSession,
@@ -61,6 +61,7 @@ pub(crate) struct Door {
     pub(crate) credentials: Option<Capability<CredentialStore>>,
     pub(crate) system: Option<Capability<SystemInfo>>,
     pub(crate) timer: Option<Capability<Timer>>,
+    pub(crate) manual: Option<Capability<Manual>>,
 }
 
 impl Door {
@@ -152,13 +153,19 @@ impl Door {
 
     /// Runs a shell in the session; its exit code.
     pub(crate) fn shell(&self, desk: &mut Desk<'_>, entered: &Entered) -> Result<i64, Refused> {
-        let timer = self.timer.map(|timer| SpawnGrant {
-            name: "timer",
-            mode: SpawnGrantMode::Raw,
-            source: SpawnGrantSource::Capability(timer.raw()),
-            badge: 0,
+        let passed = [
+            ("timer", self.timer.map(Capability::raw)),
+            ("manual", self.manual.map(Capability::raw)),
+        ];
+        let grants = passed.into_iter().filter_map(|(name, capability)| {
+            Some(SpawnGrant {
+                name,
+                mode: SpawnGrantMode::Raw,
+                source: SpawnGrantSource::Capability(capability?),
+                badge: 0,
+            })
         });
-        let grants: Vec<SpawnGrant<'_>> = timer.into_iter().collect();
+        let grants: Vec<SpawnGrant<'_>> = grants.collect();
         let handle = RestrictedShellLauncherClient::from_capability(self.launcher)
             .launch_shell_wait(
                 &mut desk.ring,

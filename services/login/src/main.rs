@@ -12,8 +12,8 @@
 //! stands at the machine's own terminal can stop it.
 //!
 //! Holds: `terminal`, `session_manager`, `restricted_shell_launcher`;
-//! `credential_store` for `setup`, `system_info` for the greeting; `timer`, which
-//! shells are given.
+//! `credential_store` for `setup`, `system_info` for the greeting; `timer` and
+//! `manual`, which shells are given.
 #![no_std]
 #![no_main]
 
@@ -27,7 +27,8 @@ use alloc::string::String;
 
 use capos::prelude::*;
 use capos::{
-    CredentialStore, RestrictedShellLauncher, SessionManager, SystemInfo, TerminalSession, Timer,
+    CredentialStore, Manual, RestrictedShellLauncher, SessionManager, SystemInfo, TerminalSession,
+    Timer,
 };
 
 use desk::{Answer, Desk};
@@ -66,6 +67,7 @@ fn main(mut runtime: Runtime) -> i64 {
             .ok(),
         system: capset.get_typed::<SystemInfo>(b"system_info").ok(),
         timer: capset.get_typed::<Timer>(b"timer").ok(),
+        manual: capset.get_typed::<Manual>(b"manual").ok(),
     };
     let Ok(ring) = runtime.ring_client() else {
         return EXIT_BUNDLE;

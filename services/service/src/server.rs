@@ -57,6 +57,10 @@ impl core::fmt::Debug for Completion {
 }
 
 /// What a look at the receives found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is passed on at once and never kept"
+)]
 enum Received {
     Call(Call),
     /// A message that did not fit, or that was none; another receive waits.

@@ -203,8 +203,7 @@ impl Shell<'_> {
         );
         self.holdings.drop_bundle();
         if !self.is_by_itself() {
-            // Its own session is over: the terminal answers it no more.
-            self.end();
+            self.end_with_session();
             return Ok(());
         }
         let outcome = self.become_anonymous();

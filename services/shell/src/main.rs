@@ -62,6 +62,8 @@ pub(crate) struct Shell<'r> {
     history: History,
     prompt: String,
     is_over: bool,
+    /// Its own session is over, and the terminal answers it no more.
+    is_logged_out: bool,
 }
 
 fn main(mut runtime: Runtime) -> i64 {
@@ -85,6 +87,7 @@ fn main(mut runtime: Runtime) -> i64 {
         history: History::default(),
         prompt: String::new(),
         is_over: false,
+        is_logged_out: false,
     };
     match shell.work() {
         Ok(()) => 0,
@@ -111,6 +114,9 @@ impl Shell<'_> {
             let line = terminal::text(&line);
             self.history.push(&line);
             self.line(&line)?;
+        }
+        if self.is_logged_out {
+            return Ok(());
         }
         self.say("[shell] exit")
     }
@@ -193,8 +199,9 @@ impl Shell<'_> {
         Ok(self.say(&text)?)
     }
 
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end_with_session(&mut self) {
         self.is_over = true;
+        self.is_logged_out = true;
     }
 
     fn caps(&self) -> String {

@@ -41,6 +41,7 @@ pub mod qemu;
 pub mod recording;
 pub mod report;
 pub mod scenario;
+mod secrets;
 pub mod simulation;
 pub mod symbols;
 pub mod system;

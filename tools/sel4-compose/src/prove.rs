@@ -8,6 +8,7 @@ use bench_report::Run;
 use bench_report::gate::Accepted;
 use sha2::{Digest, Sha256};
 
+use crate::answers::Answers;
 use crate::app::SMOKE;
 use crate::description::Description;
 use crate::host::Tally;
@@ -15,11 +16,12 @@ use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
 use crate::mutants;
 use crate::qemu::{Outcome, Output};
+use crate::recording::Recording;
 use crate::report;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::symbols::{SymbolTables, is_fault};
 use crate::system::{self, Options, Places, Plan, System, SystemError};
-use crate::terminal::Script;
+use crate::terminal::{Script, Typist};
 
 /// How many bytes of a digest are shown.
 const DIGEST_BYTES_SHOWN: usize = 8;
@@ -116,10 +118,10 @@ impl<'a> Prover<'a> {
         let symbols = SymbolTables::of(&system.programs);
         let mut faults = Vec::new();
         let timeout = Duration::from_secs(scenario.timeout);
-        let mut script = Script::new(&scenario.terminal);
+        let mut typist = self.typist(scenario)?;
         let outcome = system
             .machine
-            .run(Some(timeout), Some(&mut script), &mut |output| {
+            .run(Some(timeout), Some(&mut *typist), &mut |output| {
                 if let Output::Log(line) = output
                     && is_fault(line)
                 {
@@ -131,6 +133,10 @@ impl<'a> Prover<'a> {
             })
             .map_err(|error| error.to_string())?;
         let mut complaints = scenario.complaints(&outcome);
+        if let Some(file) = &scenario.recorded {
+            let shown = Recording::of(&outcome.terminal).text();
+            complaints.extend(scenario::departure(&self.read(file)?, &shown));
+        }
         if let Some(counts) = &scenario.counts {
             let run = self.rows(scenario, &outcome);
             complaints.extend(self.accepted(counts)?.complaints(&run));
@@ -148,6 +154,23 @@ impl<'a> Prover<'a> {
             outcome: Some(outcome),
             faults,
         })
+    }
+
+    /// Who types at the terminal.
+    fn typist(&self, scenario: &Scenario) -> Result<Box<dyn Typist>, String> {
+        let Some(file) = &scenario.script else {
+            return Ok(Box::new(Script::new(&scenario.terminal)));
+        };
+        let answers = Answers::parse(&self.read(file)?);
+        Ok(Box::new(
+            answers.map_err(|error| format!("{file}: {error}"))?,
+        ))
+    }
+
+    /// A text file of the repository.
+    fn read(&self, file: &str) -> Result<String, String> {
+        let text = std::fs::read_to_string(self.places.root.join(file));
+        text.map_err(|error| format!("{file}: {error}"))
     }
 
     /// Runs a measuring scenario; its rows, or what went wrong.
@@ -352,7 +375,6 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario;
 
     #[test]
     fn what_runs_on_demand_runs_only_when_named() {

@@ -41,10 +41,10 @@ impl Recording {
     pub fn of(bytes: &[u8]) -> Self {
         let mut screen = Parser::new(ROWS, COLUMNS, 0);
         screen.process(bytes);
-        let shown = screen.screen().contents();
-        let rows = shown.trim_end().lines().count();
+        let rows = screen.screen().rows(0, COLUMNS.get());
+        let last = rows.zip(1..).filter(|(row, _)| !row.trim_end().is_empty());
         Self {
-            rows: rows.try_into().unwrap_or(ROWS.get()),
+            rows: last.map(|(_, number)| number).last().unwrap_or(0),
             screen,
         }
     }
@@ -235,6 +235,14 @@ mod tests {
         let recording = Recording::of(b"gone\x1b[H\x1b[2Jlogin: me\r\nabx\x08c  \r\n\r\n$ \r\n");
         assert_eq!(recording.text(), "login: me\nabc\n\n$\n");
         assert_eq!(Recording::of(b"").text(), "");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_takes_two_rows() {
+        let line = "x".repeat(usize::from(COLUMNS.get()) + 1);
+        let text = Recording::of(format!("{line}\r\n$ \r\n").as_bytes()).text();
+        assert_eq!(text.lines().last(), Some("$"));
+        assert_eq!(text.lines().count(), 3);
     }
 
     #[test]

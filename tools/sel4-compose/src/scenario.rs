@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::qemu::{End, Outcome};
+use crate::secrets;
 use crate::terminal::Step;
 
 /// A scenario file that cannot be used.
@@ -110,13 +111,21 @@ pub struct Scenario {
     /// must have happened before the end.
     #[serde(default)]
     pub terminal: Vec<Step>,
+    /// Instead of steps: a file of lines to type, relative to the repository;
+    /// see [`answers`](crate::answers).
+    pub script: Option<String>,
+    /// What the terminal must show from the first row to the last, as `make
+    /// recording` writes it: a file relative to the repository. Any number
+    /// stands for any other.
+    pub recorded: Option<String>,
     /// Texts the terminal must show, in this order.
     #[serde(default)]
     pub transcript: Vec<String>,
     /// Texts the terminal must not show.
     #[serde(rename = "transcript-forbidden", default)]
     pub transcript_forbidden: Vec<String>,
-    /// Texts that must appear nowhere: not on console, terminal or log.
+    /// Texts that must appear nowhere, as they are or encoded: not on console,
+    /// terminal or log.
     #[serde(default)]
     pub secrets: Vec<String>,
     /// Texts the root task's log must show, in this order.
@@ -199,6 +208,12 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
             reason: "give one of `app`, `system` and `root-task`".into(),
         });
     }
+    if scenario.script.is_some() && !scenario.terminal.is_empty() {
+        return Err(ScenarioError::Parse {
+            path: path.into(),
+            reason: "give one of `terminal` and `script`".into(),
+        });
+    }
     scenario.name = path
         .file_stem()
         .unwrap_or_default()
@@ -239,7 +254,10 @@ impl Scenario {
             ("terminal", &*terminal),
             ("log", &log),
         ] {
-            let leaked = self.secrets.iter().filter(|text| output.contains(*text));
+            let leaked = self.secrets.iter().filter(|text| {
+                let mut forms = secrets::forms(text).into_iter();
+                forms.any(|form| output.contains(&form))
+            });
             complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
         }
         complaints
@@ -269,6 +287,37 @@ fn lines_from(text: &str, start: &Option<String>) -> Vec<String> {
     wanted.map(str::to_owned).collect()
 }
 
+/// The first row in which the terminal does not show what was `recorded`,
+/// numbers aside.
+pub fn departure(recorded: &str, shown: &str) -> Option<String> {
+    let mut shown = shown.lines();
+    for (index, row) in recorded.lines().enumerate() {
+        let other = shown.next();
+        if other.map(without_numbers) != Some(without_numbers(row)) {
+            let other = other.map_or("nothing".into(), |other| format!("{other:?}"));
+            return Some(format!(
+                "row {}: {row:?} was recorded, {other} shown",
+                index + 1
+            ));
+        }
+    }
+    let more = shown.next()?;
+    Some(format!("{more:?} was shown after the last row recorded"))
+}
+
+/// `row` with `#` for each number.
+fn without_numbers(row: &str) -> String {
+    let mut plain = String::new();
+    for letter in row.chars() {
+        match letter.is_ascii_digit() {
+            true if plain.ends_with('#') => {}
+            true => plain.push('#'),
+            false => plain.push(letter),
+        }
+    }
+    plain
+}
+
 /// The first of `texts` that does not appear behind the ones before it.
 fn first_missing<'a>(output: &str, texts: &'a [String]) -> Option<&'a String> {
     let mut rest = output;
@@ -287,6 +336,30 @@ mod tests {
 
     fn scenario(text: &str) -> Result<Scenario, ScenarioError> {
         parse(Path::new("tests/qemu/sample.toml"), text)
+    }
+
+    #[test]
+    fn a_recording_is_compared_row_by_row_and_numbers_are_not() {
+        let recorded = "login: me\nup 12 s\n";
+        assert_eq!(departure(recorded, "login: me\nup 9 s\n"), None);
+        for (shown, wrong) in [
+            ("login: me\nup x s\n", "row 2"),
+            ("login: me\nup s\n", "row 2"),
+            ("login: me\n", "row 2"),
+            ("login: me\nup 1 s\n$ \n", "after the last"),
+            ("", "row 1"),
+        ] {
+            let complaint = departure(recorded, shown).expect(shown);
+            assert!(complaint.contains(wrong), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_scenario_has_steps_or_a_script() {
+        let text = "proves = 'x'\napp = 'a'\nverdict = 'exit 0'\nscript = 's'\n";
+        assert!(scenario(text).is_ok());
+        let both = format!("{text}terminal = [{{ send = 'x' }}]\n");
+        assert!(scenario(&both).is_err());
     }
 
     fn sample() -> Scenario {
@@ -328,6 +401,12 @@ mod tests {
         assert_eq!(forbidden.len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["secret".into()]).len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["t".into()]).len(), 3);
+        let mut encoded = outcome(End::Exit(0), "one\ntwo\n");
+        encoded.log.push("key 736563726574".into());
+        let mut scenario = sample();
+        scenario.secrets = vec!["secret".into()];
+        let leaks = scenario.complaints(&encoded);
+        assert_eq!(leaks.len(), 2, "terminal and log: {leaks:?}");
         let mut unfinished = outcome(End::Exit(0), "one\ntwo\n");
         unfinished.unfinished = Some("step 1".into());
         assert_eq!(sample().complaints(&unfinished), ["step 1"]);

@@ -177,10 +177,13 @@ fn shown(event: &Event) -> String {
 fn main(mut runtime: Runtime) -> i64 {
     let capset = runtime.capset();
     let held = |name: &[u8]| capset.get(name).ok()?.typed::<Endpoint>();
-    let (Some(stdio), Some(chat)) = (held(b"stdio"), held(b"chat")) else {
+    let (stdio, chat) = (held(b"stdio"), held(b"chat"));
+    let (Some(stdio), Ok(mut ring)) = (stdio, runtime.ring_client()) else {
         return EXIT_BUNDLE;
     };
-    let Ok(ring) = runtime.ring_client() else {
+    let Some(chat) = chat else {
+        let text = "[chat] there is no `chat` among what this program was given\n";
+        let _ = StdIOClient::new(stdio).write_wait(&mut ring, StdIOStream::Stderr, text, FOREVER);
         return EXIT_BUNDLE;
     };
     let mut person = Person {
