@@ -301,8 +301,9 @@ harness! {
                     let room = ring.room();
                     if room > 0 {
                         let first = ring.peek();
-                        let taken = ring.answer_nops(&first, room);
+                        let (taken, behind) = ring.answer_nops(&first, room);
                         assert!((1..=room).contains(&taken));
+                        assert!(behind.is_none() || taken < room);
                     }
                 }
                 1 => ring.complete(&completion(1, 0)),

@@ -161,30 +161,32 @@ impl<R: RingPage> Ring<R> {
 
     /// Takes and answers the NOP `first`, which was just peeked, and those right
     /// behind it, at most `limit` of them, for which [`Ring::room`] was just
-    /// enough. The client sees them done together. Returns how many.
+    /// enough. The client sees them done together. Returns how many, and the
+    /// submission that ended the run: it is at the head, and need not be read
+    /// again.
     #[inline]
-    pub(crate) fn answer_nops(&mut self, first: &CapSqe, limit: u32) -> u32 {
+    pub(crate) fn answer_nops(&mut self, first: &CapSqe, limit: u32) -> (u32, Option<CapSqe>) {
         let mut user_data = first.user_data;
         let mut count = 0;
-        loop {
+        let behind = loop {
             let slot = self.cq_tail.wrapping_add(count) & CQ_MASK;
             self.page.write_cqe(slot, &completion(user_data, 0));
             count += 1;
             if count >= limit {
-                break;
+                break None;
             }
             let next = self.sq_head.wrapping_add(count) & SQ_MASK;
             let sqe = self.page.read_sqe(next);
             if !is_nop(&sqe) {
-                break;
+                break Some(sqe);
             }
             user_data = sqe.user_data;
-        }
+        };
         self.sq_head = self.sq_head.wrapping_add(count);
         self.page.store(RingWord::SqHead, self.sq_head);
         self.cq_tail = self.cq_tail.wrapping_add(count);
         self.page.store(RingWord::CqTail, self.cq_tail);
-        count
+        (count, behind)
     }
 
     /// Posts a completion, or keeps it until there is room.

@@ -586,10 +586,12 @@ impl<M: Machine> Server<M> {
             if room == 0 {
                 return Drained::Done;
             }
-            let sqe = process.ring.peek();
+            let mut sqe = process.ring.peek();
             if is_nop(&sqe) {
-                left -= process.ring.answer_nops(&sqe, left.min(room));
-                continue;
+                let (answered, behind) = process.ring.answer_nops(&sqe, left.min(room));
+                left -= answered;
+                let Some(behind) = behind else { continue };
+                sqe = behind;
             }
             left -= 1;
             let checked = match sqe_wire_validation_error(&sqe) {
