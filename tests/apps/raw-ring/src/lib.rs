@@ -9,8 +9,8 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use core::{mem, ptr};
 use core::sync::atomic::{Ordering, fence};
+use core::{mem, ptr};
 
 use capos::syscall::cap_enter;
 use capos_config::ring::{self, CapCqe, CapRingHeader, CapSqe};
