@@ -7,6 +7,7 @@ BIN         ?=
 WITH        ?=
 CAPS        ?= console
 KERNEL      ?= release
+KERNELS     ?=
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
@@ -17,6 +18,9 @@ HEADLESS    ?=
 RECORDING   ?= build/recording
 IMAGE       ?= build/image
 JSON        ?=
+EVERY       ?=
+ALL         ?=
+CLAIM       ?=
 CONFIG      ?=
 REQUIRE     ?=
 LOG         ?=
@@ -45,7 +49,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
-	proof-check \
+	audit proof-check claims assurance doctor \
 	packages rust soak reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
@@ -69,6 +73,8 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo '                   KERNELS="bundled DIR"  on each of these kernels in turn:'
+	@echo '                                bundled, or an installed seL4; absent ones are skipped'
 	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
 	@echo '                   ACCEPT=1     make test compares with these counts from now on'
 	@echo 'make soak        start and end programs without end, then compare the books'
@@ -79,9 +85,15 @@ help:
 	@echo 'make mutants     break rules of the core on purpose; tests must notice each'
 	@echo '                   MUTANT="..." only these'
 	@echo 'make coverage    line coverage of the core'
+	@echo 'make doctor      what stops this machine or kernel from running a system, and the repair'
+	@echo 'make audit       run SYSTEM and compare what its processes really hold with the books'
+	@echo '                   EVERY=ms     also while it runs;  SCRIPT=...  lines to type'
 	@echo 'make proof-check how far the kernel is from the configuration the proofs are about'
 	@echo '                   CONFIG=...   a prefix or a gen_config.json;  JSON=1'
 	@echo '                   REQUIRE=1    fail unless it is that configuration'
+	@echo 'make claims      run the evidence for what claims.toml says'
+	@echo '                   ALL=1        also what takes minutes;  CLAIM="..." only these'
+	@echo 'make assurance   count the trusted code for docs/assurance.md'
 	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
@@ -99,9 +111,10 @@ setup: packages rust
 
 check: packages rust
 	@$(compose) lint
+	@$(evidence) wording
 
 test: packages rust
-	@$(compose) test $(PROOF)
+	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") $(PROOF)
 
 bench: packages rust
 	@$(compose) bench $(if $(ACCEPT),--accept)
@@ -147,9 +160,22 @@ reference: rust
 inspect: packages rust
 	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)
 
+doctor: rust
+	@$(compose) doctor $(if $(JSON),--json)
+
+audit: packages rust
+	@$(compose) audit "$(SYSTEM)" $(if $(EVERY),--every "$(EVERY)") \
+		$(if $(SCRIPT),--script "$(SCRIPT)") --timeout "$(TIMEOUT)"
+
 proof-check: packages rust
 	@$(compose) proof-check $(if $(CONFIG),"$(CONFIG)") $(if $(REQUIRE),--require) \
 		$(if $(JSON),--json)
+
+claims: packages rust
+	@$(evidence) claims $(if $(ALL),--all) $(CLAIM)
+
+assurance: rust
+	@$(evidence) assurance
 
 sites: rust
 	@$(compose) sites "$(APP)"

@@ -208,6 +208,17 @@ impl Archive {
         entry.ok_or(ArchiveError::NoProgram)?.contents()
     }
 
+    /// The contents of the entry called `name`, if there is one.
+    ///
+    /// # Errors
+    /// There are several, or it is not what was packed.
+    pub fn optional(&self, name: &'static str) -> Result<Option<&'static [u8]>, ArchiveError> {
+        match self.entries.iter().any(|entry| entry.name == name) {
+            true => self.get(name).map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// The contents of the one entry called `name`.
     fn get(&self, name: &'static str) -> Result<&'static [u8], ArchiveError> {
         let mut named = self.entries.iter().filter(|entry| entry.name == name);

@@ -19,6 +19,7 @@ use sel4::{BootInfoPtr, CapRights, ObjectBlueprint, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package, Verification};
+use crate::audit::{self, Auditor};
 use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
 use crate::console::Console;
@@ -132,6 +133,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let means = Means::new(&mut broker, bootinfo, endpoint)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
     let Verification { bytes, ticks } = archive.verification;
+    let audit = archive.optional(audit::ENTRY)?.map(Auditor::new);
     let (package, manifest) = Package::open(archive)?;
     if is_debugged(&manifest) {
         log!("boot archive: {bytes} bytes verified in {ticks} ticks");
@@ -166,6 +168,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
         timer,
         domains,
         books: None,
+        audit,
     };
     gate.world.terminal = terminal;
     gate.world.set_clock_reading(reading);
@@ -179,6 +182,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     gate.server.set_memory_capacity(capacity);
     gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
+    gate.audit.iter().for_each(audit::announce);
+    gate.audit("boot");
     Ok(gate)
 }
 

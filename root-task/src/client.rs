@@ -37,7 +37,9 @@ use capos_loader::{
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Class, Pid, THREADS_MAX, ThreadEntry, Tid};
-use sel4::{CNodeCapData, CPtr, UserContext, cap, cap_type, init_thread};
+use sel4::{
+    AbsoluteCPtr, CNodeCapData, CPtr, FAULT_HANDLER_IN_TCB, UserContext, cap, cap_type, init_thread,
+};
 
 use crate::means::Means;
 use crate::paging::Repeats;
@@ -138,6 +140,17 @@ impl Thread {
         context.set_fs_base(fs_base);
         self.tcb().tcb_write_all_registers(false, &context)
     }
+}
+
+/// How the kernel finds the fault endpoint of a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultPlace {
+    /// Its name in the CSpace.
+    pub handler: CPtr,
+    /// The CSpace.
+    pub cspace: cap::CNode,
+    /// The CSpace's guard.
+    pub guard: CNodeCapData,
 }
 
 /// A process: what it is called, what its memory means, and its kernel
@@ -390,6 +403,39 @@ impl Client {
             outcome = outcome.and(thread.tcb().tcb_set_priority(authority, priority));
         }
         outcome
+    }
+
+    /// How many threads it has.
+    pub fn thread_count(&self) -> usize {
+        self.threads().count()
+    }
+
+    /// The kernel objects of its threads.
+    pub fn threads(&self) -> impl Iterator<Item = &OwnedObject> {
+        self.threads.iter().flatten().map(|thread| &thread.tcb)
+    }
+
+    /// Names the slots of its CSpace, by index.
+    pub fn cspace(&self) -> Option<impl Fn(usize) -> AbsoluteCPtr + use<>> {
+        let cnode: cap::CNode = cap_of(self.cspace.as_ref()?);
+        Some(move |index| {
+            cnode.absolute_cptr_from_bits_with_depth(index as u64, CNODE_RADIX.into())
+        })
+    }
+
+    /// For each slot of its CSpace, how the thread in that place finds its
+    /// fault endpoint; none where there was no thread yet, or where the kernel
+    /// keeps the endpoint in the thread.
+    pub fn fault_places(&self) -> [Option<FaultPlace>; THREADS_MAX] {
+        let cspace = self.cspace.as_ref().map(cap_of);
+        core::array::from_fn(|index| {
+            let cspace = cspace.filter(|_| self.minted[index] && !FAULT_HANDLER_IN_TCB)?;
+            Some(FaultPlace {
+                handler: CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64),
+                cspace,
+                guard: CNodeCapData::new(CSPACE_GUARD, CSPACE_GUARD_BITS),
+            })
+        })
     }
 
     /// The thread in a place, as named by a badge.

@@ -14,8 +14,8 @@ use cap_broker::{
 use capos_domains::{Domain, IPC_BUFFER, PAGE_BYTES, STACK_TOP, slot};
 use capos_loader::LoadPlan;
 use sel4::{
-    Budget, CNodeCapData, CPtr, CapRights, CapRightsBuilder, CapType, ObjectBlueprint, UserContext,
-    cap, cap_type, init_thread,
+    AbsoluteCPtr, Budget, CNodeCapData, CPtr, CapRights, CapRightsBuilder, CapType,
+    ObjectBlueprint, UserContext, cap, cap_type, init_thread,
 };
 
 use crate::client::{BuildError, new_page, rights};
@@ -225,16 +225,25 @@ impl Life {
         rights: CapRights,
         badge: u64,
     ) -> sel4::Result<()> {
-        let Some(cspace) = &self.cspace else {
+        let Some(place) = self.slot(slot) else {
             return Ok(());
         };
-        let cspace = cap::CNode::from_bits(cspace.slot().0.into());
-        let place = cspace.absolute_cptr_from_bits_with_depth(slot, slot::BITS.into());
         let source = init_thread::slot::CNODE.cap().absolute_cptr(source.cptr());
         match badge {
             0 => place.copy(&source, rights),
             badge => place.mint(&source, rights, badge),
         }
+    }
+
+    /// A slot of its CSpace.
+    pub fn slot(&self, slot: u64) -> Option<AbsoluteCPtr> {
+        let cspace: cap::CNode = self.cspace.as_ref().map(cap_of)?;
+        Some(cspace.absolute_cptr_from_bits_with_depth(slot, slot::BITS.into()))
+    }
+
+    /// Its address space.
+    pub const fn space(&self) -> SpaceId {
+        self.space
     }
 
     /// What remembers its callers, on kernels where that is an object.

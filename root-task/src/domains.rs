@@ -115,7 +115,7 @@ impl From<sel4::Error> for DomainsError {
 /// Ports the root task has and a domain may use.
 pub type Lent = (PortRange, cap::IoPort);
 
-const fn range_of(ports: &capos_domains::Ports) -> PortRange {
+pub const fn range_of(ports: &capos_domains::Ports) -> PortRange {
     PortRange {
         first: ports.first,
         last: ports.last,
@@ -612,6 +612,27 @@ impl Domains {
         let start = NonNull::new(core::ptr::with_exposed_provenance_mut::<u8>(start))?;
         let bytes = frames.len() * capos_domains::PAGE_BYTES as usize;
         Some(NonNull::slice_from_raw_parts(start, bytes))
+    }
+
+    /// What the description says.
+    pub const fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// The frames of each region.
+    pub fn regions(&self) -> &[Vec<FrameId>] {
+        &self.regions
+    }
+
+    /// The life of the domain at `index`, if it has one.
+    pub fn life(&self, index: usize) -> Option<&Life> {
+        self.places.get(index)?.as_ref()?.life.as_ref()
+    }
+
+    /// Whether the description gives a range of ports to a domain.
+    pub fn declare(&self, range: PortRange) -> bool {
+        let mut ports = self.system.domains.iter().flat_map(|domain| &domain.ports);
+        ports.any(|ports| range_of(ports) == range)
     }
 
     /// Lets no domain run any more.

@@ -16,6 +16,7 @@ use sel4::{
     with_ipc_buffer_mut,
 };
 
+use crate::audit::Auditor;
 use crate::books::Comparison;
 use crate::client::{Saved, Thread, backed_page, split_badge};
 use crate::domains::{DomainFault, Domains, FAULT_BADGE};
@@ -103,6 +104,8 @@ pub struct Gate {
     /// What is in use whenever only the first process is left, on systems that
     /// are being debugged.
     pub books: Option<Comparison>,
+    /// Compares what processes hold with the books, on systems that ask for it.
+    pub audit: Option<Auditor>,
 }
 
 impl Gate {
@@ -136,6 +139,20 @@ impl Gate {
         }
     }
 
+    /// Compares what processes hold with the books, if the system asks for it.
+    /// No message is pending.
+    #[cold]
+    pub fn audit(&mut self, when: &str) {
+        let Some(audit) = &mut self.audit else { return };
+        let handler = self.timer.handler;
+        let signals = audit.run(&mut self.world, &self.domains, handler, when);
+        // It has used the timer.
+        self.timer.armed = None;
+        if signals != 0 {
+            self.on_signals(signals);
+        }
+    }
+
     /// Gives the hardware the earliest deadline, if it has another one.
     #[inline]
     fn set_timer(&mut self) {
@@ -153,10 +170,14 @@ impl Gate {
 
     #[inline]
     fn next_deadline(&self) -> Option<u64> {
-        match (self.server.next_deadline(), self.world.fairness.next_due()) {
+        let deadline = match (self.server.next_deadline(), self.world.fairness.next_due()) {
             (deadline, None) => deadline,
             (None, due) => due,
             (Some(deadline), Some(due)) => Some(deadline.min(due)),
+        };
+        match &self.audit {
+            None => deadline,
+            Some(audit) => deadline.into_iter().chain(audit.next_due()).min(),
         }
     }
 
@@ -215,6 +236,10 @@ impl Gate {
         // Those that wake get ahead of those that come back.
         self.world.begin_turns(now);
         self.server.advance(&mut self.world, now);
+        let due = self.audit.as_ref().and_then(Auditor::next_due);
+        if due.is_some_and(|due| due <= now) {
+            self.audit("running");
+        }
     }
 
     /// Answers a fault and counts what that took (`crate::fairness`).
@@ -416,6 +441,7 @@ impl Gate {
             if let Some(books) = &self.books {
                 books.report();
             }
+            self.audit("end");
             self.world.audit();
             self.domains.stop();
             self.world.console.finish();

@@ -38,6 +38,11 @@ const fn ports(first: u16, count: u16) -> PortRange {
     }
 }
 
+/// Whether a range of ports is one of those that boot asks for.
+pub fn declares(range: PortRange) -> bool {
+    [CONSOLE, TERMINAL, LOG, DEBUG_EXIT, PIT, RTC].contains(&range)
+}
+
 /// Longest description of a use.
 const USE_BYTES: usize = 40;
 /// Bytes of the HPET's register block.

@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod archive;
+mod audit;
 #[cfg(feature = "baseline")]
 mod baseline;
 mod books;

@@ -58,6 +58,20 @@ impl Means {
         })
     }
 
+    /// The same means for threads whose faults go elsewhere.
+    pub fn for_endpoint(&self, endpoint: cap::Endpoint) -> Self {
+        Self {
+            endpoint,
+            passage: self.passage,
+            cores_time: self.cores_time.clone(),
+        }
+    }
+
+    /// Where faults arrive.
+    pub const fn endpoint(&self) -> cap::Endpoint {
+        self.endpoint
+    }
+
     /// Puts the fault endpoint with `badge` into slot `index` of a thread's
     /// CSpace, where the kernel looks for it there.
     ///

@@ -29,6 +29,7 @@ use crate::priority;
 use crate::program::{Program, Programs};
 use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
+use sel4::cap;
 
 /// The machine below the server.
 pub struct World {
@@ -233,6 +234,26 @@ impl World {
                 change_priority(client, priority::of(client.class));
             }
         }
+    }
+
+    /// How many process slots there are.
+    pub const fn client_slots(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Where faults arrive.
+    pub const fn endpoint(&self) -> cap::Endpoint {
+        self.means.endpoint()
+    }
+
+    /// What threads are made with.
+    pub const fn means(&self) -> &Means {
+        &self.means
+    }
+
+    /// Whether no program runs while the root task does.
+    pub const fn is_alone_on_memory(&self) -> bool {
+        self.cores == 1
     }
 
     /// The client in a process slot, as named by a badge.

@@ -18,6 +18,18 @@ pub struct Grants {
     lines: Vec<(Pin, Slot)>,
 }
 
+impl Grants {
+    /// Ranges and where their capabilities lie.
+    pub fn ports(&self) -> &[(PortRange, Slot)] {
+        &self.ports
+    }
+
+    /// Lines and where their capabilities lie.
+    pub fn lines(&self) -> &[(Pin, Slot)] {
+        &self.lines
+    }
+}
+
 /// A device and everything it consists of, held by whoever holds this.
 #[derive(Debug)]
 #[must_use = "a grant that is dropped is never given back"]

@@ -497,6 +497,13 @@ impl Broker {
         self.spaces.page(space, vaddr)
     }
 
+    /// Slot of the capability that maps the page of `vaddr`.
+    pub fn page_slot(&self, space: SpaceId, vaddr: u64) -> Option<Slot> {
+        let page = self.spaces.page(space, vaddr)?;
+        let copy = self.spaces.copy_slot(space, vaddr);
+        copy.or_else(|| self.frames.slot(page.frame))
+    }
+
     /// Address in the root task of the byte a client calls `vaddr`, if its
     /// page is mapped. Valid up to the end of the page.
     pub fn client_byte(&self, space: SpaceId, vaddr: u64) -> Option<u64> {

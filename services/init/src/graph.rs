@@ -7,6 +7,9 @@
 //!
 //! A service that exports an endpoint under the name of a kernel source provides
 //! that source: later services that ask for it get the calling side.
+//!
+//! An endpoint exported as `supervisor` or `keepsake` is an [`Office`]: init
+//! serves it, and the exporter gets the calling side.
 
 use alloc::format;
 use alloc::string::String;
@@ -29,6 +32,15 @@ pub(crate) enum Source {
     /// An endpoint that it exports: init makes it, so that it outlives the
     /// service. Which of its exports this is.
     Export(usize),
+    /// The calling side of an endpoint that init serves.
+    Office {
+        /// Which of all offices.
+        office: usize,
+        /// Interface the holder sees.
+        interface_id: u64,
+        /// Badge its calls arrive with.
+        badge: u64,
+    },
     /// The calling side of an endpoint that an earlier service exports.
     Import {
         /// The exporter, as its place among the services.
@@ -40,6 +52,44 @@ pub(crate) enum Source {
         /// Badge its calls arrive with.
         badge: u64,
     },
+}
+
+/// What init serves at an endpoint, by the name under which it is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Office {
+    /// `supervisor`: ends services and starts them again.
+    Supervisor,
+    /// `keepsake`: keeps a note for the next instance of the exporter.
+    Keepsake,
+}
+
+impl Office {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "supervisor" => Some(Self::Supervisor),
+            "keepsake" => Some(Self::Keepsake),
+            _ => None,
+        }
+    }
+}
+
+/// All offices, in the order of services and their capabilities.
+pub(crate) fn offices(services: &[ServiceEntry]) -> impl Iterator<Item = Office> {
+    services
+        .iter()
+        .flat_map(|service| named_offices(service).map(|(_, office)| office))
+}
+
+/// The offices of a service, with their names.
+fn named_offices(service: &ServiceEntry) -> impl Iterator<Item = (&str, Office)> {
+    let caps = own_endpoints(service).map(|cap| cap.name.as_str());
+    caps.filter_map(|name| Some((name, Office::named(name)?)))
+}
+
+/// Which of all offices is the one that the service at `index` exports as `name`.
+fn office(services: &[ServiceEntry], index: usize, name: &str) -> Option<usize> {
+    let own = named_offices(&services[index]).position(|(own, _)| own == name)?;
+    Some(offices(&services[..index]).count() + own)
 }
 
 /// What a service is granted, in the order of the manifest.
@@ -57,12 +107,16 @@ pub(crate) fn recipes(plan: &ManifestBootstrapPlan, held: &CapSet) -> Result<Vec
         let grants = service
             .caps
             .iter()
-            .map(
-                |cap| match exported_endpoints(service).position(|own| own.name == cap.name) {
+            .map(|cap| {
+                let is_it = |own: &CapRef| own.name == cap.name;
+                if let Some(office) = office(&plan.services, index, &cap.name) {
+                    return Ok(calling_office(office, cap));
+                }
+                match exported_endpoints(service).position(is_it) {
                     Some(export) => Ok(Source::Export(export)),
                     None => source(plan, held, earlier, cap),
-                },
-            )
+                }
+            })
             .collect::<Result<Vec<Source>, String>>()
             .map_err(|reason| Failure::Manifest(format!("service {}: {reason}", service.name)))?;
         check_restart(plan, service)?;
@@ -74,20 +128,25 @@ pub(crate) fn recipes(plan: &ManifestBootstrapPlan, held: &CapSet) -> Result<Vec
     Ok(recipes)
 }
 
-/// The service that ends the system has no second life.
+/// The service that ends the system does so with 0, or when it failed for good.
 fn check_restart(plan: &ManifestBootstrapPlan, service: &ServiceEntry) -> Result<(), Failure> {
     let ends_the_system = plan.exit_when_service_exits.as_ref() == Some(&service.name);
-    if service.restart == RestartPolicy::Never || !ends_the_system {
+    if service.restart != RestartPolicy::Always || !ends_the_system {
         return Ok(());
     }
     Err(Failure::Manifest(format!(
-        "service {}: cannot restart and end the system",
+        "service {}: cannot always restart and end the system",
         service.name
     )))
 }
 
-/// The endpoints a service exports, in the order it is granted them.
+/// The endpoints a service exports and serves, in the order it is granted them.
 fn exported_endpoints(service: &ServiceEntry) -> impl Iterator<Item = &CapRef> {
+    own_endpoints(service).filter(|cap| Office::named(&cap.name).is_none())
+}
+
+/// The endpoints a service exports, whoever serves them.
+fn own_endpoints(service: &ServiceEntry) -> impl Iterator<Item = &CapRef> {
     service.caps.iter().filter(|cap| {
         let own = matches!(cap.source, CapSource::Kernel(source) if is_endpoint(source));
         own && service.exports.contains(&cap.name)
@@ -153,6 +212,14 @@ fn source(
             let service = earlier.iter().position(|service| service.name == from);
             let service =
                 service.ok_or_else(|| format!("imports from {from}, which starts later"))?;
+            if let Some(office) = office(earlier, service, export) {
+                return match Office::named(export) {
+                    Some(Office::Keepsake) => {
+                        Err(format!("imports {from}.{export}, which is its own"))
+                    }
+                    _ => Ok(calling_office(office, cap)),
+                };
+            }
             let exported = earlier[service].caps.iter().find(|cap| cap.name == export);
             match exported.map(|cap| &cap.source) {
                 Some(CapSource::Kernel(source)) if is_endpoint(*source) => {
@@ -169,7 +236,8 @@ fn source(
     }
 }
 
-fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
+/// Interface and badge of a calling side.
+fn labels(cap: &CapRef) -> (u64, u64) {
     let interface_id = match cap.expected_interface_id {
         0 => ENDPOINT_INTERFACE_ID,
         id => id,
@@ -178,6 +246,20 @@ fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
         0 => PRESERVE_CLIENT_ENDPOINT_BADGE,
         badge => badge,
     };
+    (interface_id, badge)
+}
+
+fn calling_office(office: usize, cap: &CapRef) -> Source {
+    let (interface_id, badge) = labels(cap);
+    Source::Office {
+        office,
+        interface_id,
+        badge,
+    }
+}
+
+fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
+    let (interface_id, badge) = labels(cap);
     Source::Import {
         service,
         endpoint,

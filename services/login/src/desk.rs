@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use capos::{
     Capability, Client, ClientError, LineEcho, LineStatus, RuntimeRingClient, TerminalReadResult,
-    TerminalSession, TerminalSessionClient,
+    TerminalSession, TerminalSessionClient, Timer, TimerClient,
 };
 use zeroize::Zeroizing;
 
@@ -13,6 +13,9 @@ use crate::TerminalGone;
 
 /// Waits that end when what is waited for happens.
 pub(crate) const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
+
+/// How long to wait before the terminal is asked for again that another reads.
+const PAUSE_NS: u64 = 200_000_000;
 
 /// What somebody said.
 pub(crate) enum Answer {
@@ -25,15 +28,21 @@ pub(crate) enum Answer {
 /// The terminal and the ring to reach it, and everything else, through.
 pub(crate) struct Desk<'a> {
     terminal: Capability<TerminalSession>,
+    timer: Option<Capability<Timer>>,
     pub(crate) ring: RuntimeRingClient<'a>,
 }
 
 impl<'a> Desk<'a> {
     pub(crate) const fn new(
         terminal: Capability<TerminalSession>,
+        timer: Option<Capability<Timer>>,
         ring: RuntimeRingClient<'a>,
     ) -> Self {
-        Self { terminal, ring }
+        Self {
+            terminal,
+            timer,
+            ring,
+        }
     }
 
     /// Prints a line.
@@ -64,6 +73,14 @@ impl<'a> Desk<'a> {
         Ok((read.status == LineStatus::Submitted).then_some(line))
     }
 
+    /// Lets a little time pass.
+    fn pause(&mut self) {
+        if let Some(timer) = self.timer {
+            let mut timer = TimerClient::from_capability(timer);
+            let _ = timer.sleep_wait(&mut *self.ring, PAUSE_NS, FOREVER);
+        }
+    }
+
     fn read(
         &mut self,
         prompt: &str,
@@ -74,9 +91,13 @@ impl<'a> Desk<'a> {
         loop {
             match terminal.read_line_wait(&mut *self.ring, prompt, bytes, echo, false, FOREVER) {
                 Ok(read) => return Ok(read),
-                // Somebody else reads: a shell that is about to end.
+                // Somebody else reads: a shell that is about to end, or that an
+                // earlier instance of this program started.
                 Err(ClientError::Application(exception))
-                    if exception.exception_type() == capos::ExceptionType::Overloaded => {}
+                    if exception.exception_type() == capos::ExceptionType::Overloaded =>
+                {
+                    self.pause();
+                }
                 Err(_) => return Err(TerminalGone),
             }
         }

@@ -12,8 +12,8 @@
 //! stands at the machine's own terminal can stop it.
 //!
 //! Holds: `terminal`, `session_manager`, `restricted_shell_launcher`;
-//! `credential_store` for `setup`, `system_info` for the greeting; `timer` and
-//! `manual`, which shells are given.
+//! `credential_store` for `setup`, `system_info` for the greeting; `manual` and
+//! `timer`, which shells are given, the latter also to wait while another reads.
 #![no_std]
 #![no_main]
 
@@ -72,7 +72,7 @@ fn main(mut runtime: Runtime) -> i64 {
     let Ok(ring) = runtime.ring_client() else {
         return EXIT_BUNDLE;
     };
-    let mut desk = Desk::new(terminal, ring);
+    let mut desk = Desk::new(terminal, door.timer, ring);
     match receive(&mut desk, &door) {
         Ok(()) => 0,
         Err(TerminalGone) => EXIT_TERMINAL,

@@ -7,7 +7,7 @@ use core::convert::Infallible;
 
 use capos::prelude::*;
 use capos::{
-    AuditLogClient, CallId, Capability, CapabilityRef, CredentialStoreClient, ExceptionType,
+    AuditLog, AuditLogClient, CallId, Capability, CapabilityRef, CredentialStore, ExceptionType,
     OwnedCapability, RuntimeRingClient, SessionInfo, SystemInfo, UserSession, UserSessionClient,
 };
 use policy::sessions::{Accounts, Opening, Profile};
@@ -29,13 +29,15 @@ pub(crate) struct Login {
     pub(crate) decision: Decision,
 }
 
-/// Everything the service works with.
+/// Everything the service works with. Clients of other services are made for
+/// each call: one that was told `disconnected` would say so for ever, and its
+/// service may have been started again meanwhile.
 pub(crate) struct Desk {
     pub(crate) mint: SessionMintClient,
     pub(crate) entropy: EntropySourceClient,
     pub(crate) system_info: Capability<SystemInfo>,
-    pub(crate) credentials: Option<CredentialStoreClient>,
-    pub(crate) audit: Option<AuditLogClient>,
+    pub(crate) credentials: Option<Capability<CredentialStore>>,
+    pub(crate) audit: Option<Capability<AuditLog>>,
     pub(crate) accounts: Accounts,
     pub(crate) endpoints: Vec<(String, CapabilityRef)>,
     pub(crate) logins: Vec<(CallId, Login)>,
@@ -119,7 +121,8 @@ impl Desk {
         answer: Result<Reply, Refusal>,
         decision: Option<Decision>,
     ) -> Result<(), ServerError> {
-        if let (Some(audit), Some(decision)) = (&mut self.audit, decision) {
+        if let (Some(audit), Some(decision)) = (self.audit, decision) {
+            let mut audit = AuditLogClient::from_capability(audit);
             // A log that is gone must not keep people out of the system.
             if let Ok(id) = audit.record(ring, decision.record()) {
                 self.records.push(id);

@@ -32,8 +32,8 @@ use alloc::vec::Vec;
 
 use capos::prelude::*;
 use capos::{
-    AuditLogClient, BootPackage, CapSet, CapabilityRef, CapabilityType, CredentialStoreClient,
-    Endpoint, SystemInfo,
+    AuditLog, BootPackage, CapSet, CapabilityRef, CapabilityType, CredentialStore, Endpoint,
+    SystemInfo,
 };
 use desk::Desk;
 use policy::sessions::Accounts;
@@ -91,8 +91,8 @@ fn main(mut runtime: Runtime) -> i64 {
     if endpoints.len() > ENDPOINTS_MAX {
         return EXIT_BUNDLE;
     }
-    let credentials = capset.get_client::<CredentialStoreClient>(b"credential_store");
-    let audit = capset.get_client::<AuditLogClient>(b"audit_log");
+    let credentials = capset.get_typed::<CredentialStore>(b"credential_store");
+    let audit = capset.get_typed::<AuditLog>(b"audit_log");
     let Ok(mut ring) = runtime.ring_client() else {
         return EXIT_BUNDLE;
     };

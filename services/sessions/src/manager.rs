@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use capos::capos_capnp::{self, session_manager};
 use capos::{
-    AuditEventType, AuditReasonClass, AuditResultClass, AuthStrength, CallId, CompletedCall,
-    CredentialCheckStatus, EntropyStatus, ExceptionType, OwnedCapability, PrincipalKind,
-    RuntimeRingClient, UserSession,
+    AuditEventType, AuditReasonClass, AuditResultClass, AuthStrength, CallId, Client,
+    CompletedCall, CredentialCheckStatus, CredentialStoreClient, EntropyStatus, ExceptionType,
+    OwnedCapability, PrincipalKind, RuntimeRingClient, UserSession,
 };
 use policy::sessions::{Opening, Selector};
 use sel4_capos_client::NewSession;
@@ -94,10 +94,10 @@ impl Desk {
         if self.logins.len() >= LOGINS_MAX {
             return Err(refuse(ExceptionType::Overloaded, "too many logins"));
         }
-        let Some(credentials) = &mut self.credentials else {
+        let Some(credentials) = self.credentials else {
             return Err(refuse(ExceptionType::Failed, "no password is configured"));
         };
-        let id = credentials
+        let id = CredentialStoreClient::from_capability(credentials)
             .verify_console_password(ring, params.get_proof()?)
             .map_err(|error| named("credential store", &error))?;
         Ok((id, opening, decision))
@@ -148,10 +148,11 @@ impl Desk {
         decision: &mut Decision,
     ) -> Result<Reply, Refusal> {
         decision.reason = AuditReasonClass::Password;
-        let Some(credentials) = &mut self.credentials else {
+        let Some(credentials) = self.credentials else {
             return Err(denied());
         };
-        let checked = credentials.finish_verify_console_password(completed);
+        let checked = CredentialStoreClient::from_capability(credentials)
+            .finish_verify_console_password(completed);
         let status = checked.map_err(|error| {
             decision.result = AuditResultClass::Failed;
             named("credential store", &error)

@@ -1,7 +1,7 @@
 //! The interfaces a shell can hold, and their methods.
 //!
 //! The table has names and numbers. Parameters and results are read from the
-//! published schema by reflection, so they cannot differ from it.
+//! published schema, or this system's own, by reflection, so they cannot differ from it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,6 +13,7 @@ use capnp::serialize::NoAllocSliceSegments;
 use capnp::traits::HasTypeId;
 use capnp::{dynamic_struct, dynamic_value};
 use capos_config::capos_capnp;
+use sel4_capos_schema::supervisor_capnp;
 
 /// Parameters of one call, while they are built.
 pub(crate) type Parameters = Builder<HeapAllocator>;
@@ -42,22 +43,25 @@ pub struct Interface {
 }
 
 macro_rules! interface {
-    ($module:ident $name:literal {
+    ($module:ident $name:literal { $($methods:tt)* }) => {
+        interface!(capos_capnp::$module $name { $($methods)* })
+    };
+    ($schema:ident::$module:ident $name:literal {
         $($method:literal: $parameters:ident => $results:ident,)*
     }) => {
         Interface {
             name: $name,
-            id: <capos_capnp::$module::Client as HasTypeId>::TYPE_ID,
+            id: <$schema::$module::Client as HasTypeId>::TYPE_ID,
             methods: &[$(Method {
                 name: $method,
-                parameters: <capos_capnp::$module::$parameters::Owned as Introspect>::introspect,
-                results: <capos_capnp::$module::$results::Owned as Introspect>::introspect,
+                parameters: <$schema::$module::$parameters::Owned as Introspect>::introspect,
+                results: <$schema::$module::$results::Owned as Introspect>::introspect,
                 build: |message| {
-                    let root: capos_capnp::$module::$parameters::Builder<'_> = message.init_root();
+                    let root: $schema::$module::$parameters::Builder<'_> = message.init_root();
                     root.into()
                 },
                 read: |message| {
-                    let root: capos_capnp::$module::$results::Reader<'_> = message.get_root()?;
+                    let root: $schema::$module::$results::Reader<'_> = message.get_root()?;
                     Ok(root.into())
                 },
             },)*],
@@ -171,6 +175,9 @@ pub const INTERFACES: &[Interface] = &[
         "allocContiguous": alloc_contiguous_params => alloc_contiguous_results,
     }),
     interface!(endpoint "Endpoint" {}),
+    interface!(supervisor_capnp::supervisor "Supervisor" {
+        "restart": restart_params => restart_results,
+    }),
 ];
 
 /// The interface with this number.
@@ -374,6 +381,7 @@ mod tests {
             ("stdio", "StdIO"),
             ("log_reader", "LogReader"),
             ("manual", "Manual"),
+            ("supervisor", "Supervisor"),
         ] {
             let found = by_bundle_name(name).map(|interface| interface.name);
             assert_eq!(found, Some(interface));

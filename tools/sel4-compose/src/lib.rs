@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`description`] | a `system.toml` or CUE's JSON into a manifest and programs |
 //! | [`app`] | a Cargo package into a capOS application ELF file |
+//! | [`audit`] | a log into what processes really held |
 //! | [`gate`] | that file into one whose system calls reach the server |
 //! | [`image`] | programs and capabilities into a bootable image |
 //! | [`inventory`] | such an image into who holds what |
@@ -20,13 +21,16 @@
 //! | [`report`] | a run into what a person sees |
 //! | [`scenario`], [`prove`] | scenario files into proofs |
 //! | [`mutants`] | one good program into hundreds of bad ones |
+//! | [`doctor`] | machine and kernel into findings and repairs |
 //! | [`host`] | the workspace into test results without a guest |
 
 pub mod answers;
 pub mod app;
+pub mod audit;
 pub mod bench;
 pub mod budget;
 pub mod description;
+pub mod doctor;
 pub mod domains;
 pub mod gate;
 pub mod host;

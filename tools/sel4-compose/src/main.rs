@@ -18,11 +18,12 @@ use sel4_compose::prove::{self, Prover};
 use sel4_compose::qemu::{Outcome, QemuError};
 use sel4_compose::recording::Recording;
 use sel4_compose::report::{self, Printer};
-use sel4_compose::scenario::{self, ScenarioError};
+use sel4_compose::scenario::{self, Scenario, ScenarioError};
 use sel4_compose::simulation::{self, Files, Hands, SimulationError};
 use sel4_compose::symbols::SymbolTables;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
-use sel4_compose::{gate, image};
+use sel4_compose::terminal::Typist;
+use sel4_compose::{audit, doctor, gate, image};
 
 /// Where scenarios are, in the repository.
 const SCENARIOS: &str = "tests/qemu";
@@ -108,6 +109,11 @@ enum Verb {
         /// that runs on demand is told a number.
         #[arg(long, default_value = "", requires = "scenarios")]
         caps: String,
+        /// Kernels to run the scenarios on, one after the other: `bundled`, or
+        /// the directory of an installed seL4. One that does not exist is
+        /// skipped, which is said.
+        #[arg(long = "on", value_name = "KERNEL", conflicts_with = "prefix")]
+        kernels: Vec<String>,
     },
     /// Measure, compare with the last run, and write a report.
     Bench {
@@ -137,6 +143,34 @@ enum Verb {
     Sites {
         /// The file.
         elf: PathBuf,
+    },
+    /// Say what stops this machine or the kernel from running systems, and how
+    /// to repair it.
+    Doctor {
+        /// Image whose needs the kernel must meet, if it is built.
+        #[arg(long, value_name = "FILE", default_value = "build/image/image.elf")]
+        image: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a described system and compare what its processes really hold with
+    /// the books.
+    Audit {
+        #[command(flatten)]
+        system: SystemOptions,
+        /// Milliseconds between audits, besides those at boot and at the end.
+        #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+        every: Option<u64>,
+        /// File of lines to type at the system's terminal.
+        #[arg(long, value_name = "FILE")]
+        script: Option<PathBuf>,
+        /// Directory for the records, as `WHEN-N.json` and `WHEN-N.cdl`.
+        #[arg(long, value_name = "DIR", default_value = "build/audit")]
+        output: PathBuf,
+        /// Seconds before the machine is stopped.
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
     },
     /// Say how far a kernel's configuration is from the proved one.
     ProofCheck {
@@ -220,6 +254,8 @@ enum Failure {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     #[error(transparent)]
+    Audit(#[from] audit::AuditError),
+    #[error(transparent)]
     ProofCheck(#[from] ProofCheckError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
@@ -260,12 +296,29 @@ fn perform(options: &Options) -> Result<u8, Failure> {
         Verb::Inspect { system, json } => inspect(options, system, *json),
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
-        Verb::Test { scenarios, caps } => test(options, scenarios, caps),
+        Verb::Test {
+            scenarios,
+            caps,
+            kernels,
+        } => test(options, scenarios, caps, kernels),
         Verb::Bench { accept } => measure(options, *accept),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
         Verb::Sites { elf } => sites(elf),
+        Verb::Doctor { image, json } => examine(options, image, *json),
+        Verb::Audit {
+            system,
+            every,
+            script,
+            output,
+            timeout,
+        } => {
+            let hands = script.as_deref().map(answers).transpose()?;
+            let timeout = Duration::from_secs(*timeout);
+            let outcome = run_audited(options, system, *every, hands, timeout)?;
+            conclude_audits(&outcome, output)
+        }
         Verb::ProofCheck {
             kernel_config,
             require,
@@ -405,6 +458,7 @@ fn composing(options: &Options) -> system::Options {
         files: Vec::new(),
         domains: options.domains.clone(),
         damage: None,
+        audit: None,
     }
 }
 
@@ -441,25 +495,90 @@ fn lint(options: &Options) -> Result<u8, Failure> {
     Ok(conclude(host::lint(&places, &prefix)?))
 }
 
-fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
+fn test(
+    options: &Options,
+    names: &[String],
+    caps: &str,
+    kernels: &[String],
+) -> Result<u8, Failure> {
     let places = Places::find()?;
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
     let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
     for scenario in &mut scenarios {
         scenario.caps = format!("{} {caps}", scenario.caps);
     }
-    let installed = options.prefix.is_some();
     let mut tally = Tally::default();
-    let prefix = open_prefix(options, &places)?;
     if names.is_empty() {
+        let prefix = open_prefix(options, &places)?;
         tally.add(host::lint(&places, &prefix)?);
         tally.add(host::test(&places));
     }
+    if kernels.is_empty() {
+        let installed = match &options.prefix {
+            Some(_) => Some(open_prefix(options, &places)?),
+            None => None,
+        };
+        tally.add(prove_on(options, &places, installed, &scenarios));
+        return Ok(conclude(tally));
+    }
+    let mut results = Vec::new();
+    for kernel in kernels {
+        let (label, outcome) = test_on(options, &places, kernel, &scenarios)?;
+        tally.add(outcome.unwrap_or_default());
+        let outcome = outcome.map(|tally| tally.to_string());
+        let outcome = outcome.unwrap_or("skipped, there is no such prefix".into());
+        results.push(format!("{label}: {outcome}"));
+    }
+    for result in &results {
+        println!("{result}");
+    }
+    let status = conclude(tally);
+    Ok(if tally.passed > 0 {
+        status
+    } else {
+        NOTHING_SHOWN
+    })
+}
+
+/// Status of a test run in which everything was skipped.
+const NOTHING_SHOWN: u8 = 1;
+
+/// The word for the bundled kernels among those to test on.
+const BUNDLED: &str = "bundled";
+
+/// Runs scenarios on one kernel. Returns how results are labelled, and nothing
+/// if it is a prefix that does not exist.
+fn test_on(
+    options: &Options,
+    places: &Places,
+    kernel: &str,
+    scenarios: &[Scenario],
+) -> Result<(String, Option<Tally>), Failure> {
+    let (label, installed) = if kernel == BUNDLED {
+        let prefix = kernel::bundled(&places.root, &places.build, &options.kernel)?;
+        (format!("{} ({BUNDLED})", prefix.label()), None)
+    } else {
+        match Prefix::open(Path::new(kernel)) {
+            Err(PrefixError::Missing(_)) => return Ok((kernel.into(), None)),
+            opened => {
+                let prefix = opened?;
+                (format!("{} ({kernel})", prefix.label()), Some(prefix))
+            }
+        }
+    };
+    println!("on {label}");
+    let tally = prove_on(options, places, installed, scenarios);
+    Ok((label, Some(tally)))
+}
+
+fn prove_on(
+    options: &Options,
+    places: &Places,
+    installed: Option<Prefix>,
+    scenarios: &[Scenario],
+) -> Tally {
     let qemu = system::emulator(options.qemu.clone());
-    let installed = installed.then_some(prefix);
-    let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
-    tally.add(prover.run(&scenarios));
-    Ok(conclude(tally))
+    Prover::new(places, qemu, installed, options.root_task.clone()).run(scenarios)
 }
 
 fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
@@ -481,7 +600,7 @@ fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
 
 /// Prints the closing line; returns the exit status.
 fn conclude(tally: Tally) -> u8 {
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    println!("{tally}");
     u8::from(tally.failed > 0)
 }
 
@@ -559,6 +678,83 @@ fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError
         prefix.directory().display()
     );
     Ok(prefix)
+}
+
+fn examine(options: &Options, image: &Path, json: bool) -> Result<u8, Failure> {
+    let prefix = match &options.prefix {
+        Some(prefix) => Some(prefix.clone()),
+        None => {
+            let built = Places::find()?.build.join("sel4").join(&options.kernel);
+            built.is_dir().then_some(built)
+        }
+    };
+    let findings = doctor::examine(&doctor::Patient {
+        prefix: prefix.as_deref(),
+        qemu: &system::emulator(options.qemu.clone()),
+        image: image.is_file().then_some(image),
+    });
+    if json {
+        let text = serde_json::to_string_pretty(&findings);
+        let text = text.map_err(|error| Failure::File(image.into(), error.to_string()))?;
+        show(&(text + "\n"));
+    } else {
+        findings.iter().for_each(|finding| println!("{finding}"));
+    }
+    Ok(u8::from(!doctor::is_healthy(&findings)))
+}
+
+/// Runs a system with audits until it ends, or for `timeout`.
+fn run_audited(
+    options: &Options,
+    system: &SystemOptions,
+    every_ms: Option<u64>,
+    mut hands: Option<Answers>,
+    timeout: Duration,
+) -> Result<Outcome, Failure> {
+    let places = Places::find()?;
+    let prefix = open_prefix(options, &places)?;
+    let request = audit::Request {
+        every_ms,
+        plant: None,
+    };
+    let composing = system::Options {
+        audit: Some(request),
+        ..composing(options)
+    };
+    let composed = system::compose(&places, &prefix, &read(system)?, &composing)?;
+    let typist = hands.as_mut().map(|hands| hands as &mut dyn Typist);
+    Ok(composed.machine.run(Some(timeout), typist, &mut |_| {})?)
+}
+
+/// Writes what the audits found; fails unless each one passed.
+fn conclude_audits(outcome: &Outcome, output: &Path) -> Result<u8, Failure> {
+    let audits = audit::read(&outcome.log)?;
+    std::fs::create_dir_all(output).map_err(|e| Failure::File(output.into(), e.to_string()))?;
+    for (number, audit) in audits.iter().enumerate() {
+        write_audit(output, number, audit)?;
+        println!("{}", audit.summary());
+        for deviation in &audit.deviations {
+            println!("  {deviation}");
+        }
+    }
+    println!("written to {}", output.display());
+    Ok(u8::from(!audits.iter().all(|audit| audit.counts.ok)))
+}
+
+fn write_audit(output: &Path, number: usize, audit: &audit::Audit) -> Result<(), Failure> {
+    let path = output.join(format!("{}-{number}.json", audit.when));
+    let json = serde_json::to_string_pretty(audit);
+    let json = json.map_err(|error| Failure::File(path.clone(), error.to_string()))?;
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|error| Failure::File(path.into(), error.to_string()))
+    };
+    write(&path, json + "\n")?;
+    let path = path.with_extension("cdl");
+    let capdl = audit.to_capdl();
+    write(
+        &path,
+        capdl.map_err(|error| Failure::File(path.clone(), error))?,
+    )
 }
 
 fn check_proofs(

@@ -73,11 +73,9 @@ impl<'a> Prover<'a> {
         let mut tally = Tally::default();
         let mut proofs = Vec::new();
         for scenario in scenarios {
-            if self.does_not_apply(scenario) {
-                println!(
-                    "proof {} skipped (needs KERNEL={})",
-                    scenario.name, scenario.kernel
-                );
+            if let Some(reason) = self.does_not_apply(scenario) {
+                println!("proof {} skipped ({reason})", scenario.name);
+                tally.skipped += 1;
                 continue;
             }
             let proof = self.prove(scenario).unwrap_or_else(|error| Proof {
@@ -102,11 +100,22 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// On an installed kernel, a proof about programs that stay unchanged says
-    /// something only if that kernel leaves them so.
-    fn does_not_apply(&self, scenario: &Scenario) -> bool {
+    /// Why a scenario would say nothing about this kernel, if so. Bundled
+    /// kernels have no MCS.
+    fn does_not_apply(&self, scenario: &Scenario) -> Option<String> {
         let installed = self.installed.as_ref();
-        installed.is_some_and(|prefix| scenario.unchanged && prefix.needs_gate())
+        if scenario.mcs && !installed.is_some_and(Prefix::is_mcs) {
+            return Some("needs a kernel with MCS".into());
+        }
+        let prefix = installed?;
+        if scenario.unchanged && prefix.needs_gate() {
+            return Some(format!("needs KERNEL={}", scenario.kernel));
+        }
+        if let Some(reason) = scenario.not_on_mcs.as_ref().filter(|_| prefix.is_mcs()) {
+            return Some(format!("not with MCS: {reason}"));
+        }
+        let reason = scenario.bundled_only.as_ref()?;
+        Some(format!("bundled kernels only: {reason}"))
     }
 
     fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {
@@ -238,10 +247,15 @@ impl<'a> Prover<'a> {
                 self.current.insert(made)
             }
         };
-        let root_task = match scenario.baseline && self.root_task.is_none() {
-            true => system::build_measuring_root_task(self.places, prefix)
+        let feature = [
+            scenario.baseline.then_some(system::BASELINE),
+            scenario.plant.as_ref().map(|_| system::PLANT),
+        ];
+        let feature = feature.into_iter().flatten().next();
+        let root_task = match feature.filter(|_| self.root_task.is_none()) {
+            Some(feature) => system::build_root_task_with(self.places, prefix, feature)
                 .map_err(|error| error.to_string())?,
-            false => root_task.clone(),
+            None => root_task.clone(),
         };
         let options = Options {
             root_task: Some(root_task),
@@ -254,6 +268,7 @@ impl<'a> Prover<'a> {
                 .domains
                 .as_ref()
                 .map(|file| self.places.root.join(file)),
+            audit: scenario.audit_request(),
         };
         if let Some(file) = &scenario.system {
             let file = self.places.root.join(file);

@@ -28,6 +28,8 @@ use crate::terminal::{self, Typist};
 
 /// The emulator that is run unless another is named.
 pub const QEMU: &str = "qemu-system-x86_64";
+/// The processor. SYSENTER in long mode exists on Intel\'s only.
+pub const CPU_MODEL: &str = "max,vendor=GenuineIntel";
 /// File descriptors under which QEMU inherits the ports.
 const CONSOLE_FD: i32 = 3;
 const LOG_FD: i32 = 4;
@@ -89,8 +91,7 @@ impl Machine {
             false => ("chardev:console", "chardev:log"),
         };
         command
-            // SYSENTER in long mode exists on Intel processors only.
-            .args(["-cpu", "max,vendor=GenuineIntel"])
+            .args(["-cpu", CPU_MODEL])
             .args(["-m", &self.memory_mib.to_string()])
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-reboot"])

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::audit;
 use crate::qemu::{End, Outcome};
 use crate::secrets;
 use crate::terminal::Step;
@@ -83,6 +84,16 @@ pub struct Scenario {
     /// Kernel configuration.
     #[serde(default = "default_kernel")]
     pub kernel: String,
+    /// Why it says nothing about an installed kernel, if so; it then runs on
+    /// bundled ones only.
+    #[serde(rename = "bundled-only")]
+    pub bundled_only: Option<String>,
+    /// Run only on kernels with MCS.
+    #[serde(default)]
+    pub mcs: bool,
+    /// Why it says nothing about kernels with MCS, if so.
+    #[serde(rename = "not-on-mcs")]
+    pub not_on_mcs: Option<String>,
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
@@ -92,6 +103,14 @@ pub struct Scenario {
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
+    /// Have the root task compare what processes hold with its books.
+    #[serde(default)]
+    pub audit: bool,
+    /// Milliseconds between audits, besides those at boot and at the end.
+    #[serde(rename = "audit-every")]
+    pub audit_every: Option<u64>,
+    /// What to plant before the first audit; needs a root task made for that.
+    pub plant: Option<String>,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
@@ -141,6 +160,9 @@ pub struct Scenario {
     /// Repeat lines of the log that begin so, too.
     #[serde(rename = "show-log")]
     pub show_log: Option<String>,
+    /// Repeat lines of the terminal that begin so, too.
+    #[serde(rename = "show-terminal")]
+    pub show_terminal: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
     pub unchanged: bool,
@@ -260,21 +282,54 @@ impl Scenario {
             });
             complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
         }
+        if self.audit {
+            complaints.extend(self.audit_complaints(&outcome.log));
+        }
         complaints
+    }
+
+    /// Without something planted every audit must pass. With it the first must
+    /// find that and nothing else, and so must the later ones for as long as it
+    /// is there.
+    fn audit_complaints(&self, log: &[String]) -> Vec<String> {
+        let audits = match audit::read(log) {
+            Ok(audits) => audits,
+            Err(error) => return vec![error.to_string()],
+        };
+        let planted = usize::from(self.plant.is_some());
+        let is_wrong = |number: usize, found: usize| match number {
+            0 => found != planted,
+            _ => found > planted,
+        };
+        let audits = audits.iter().enumerate();
+        let wrong = audits.filter(|(number, audit)| is_wrong(*number, audit.deviations.len()));
+        wrong
+            .map(|(_, audit)| format!("{}: {:?}", audit.summary(), audit.deviations))
+            .collect()
+    }
+
+    /// What to ask the root task for.
+    pub fn audit_request(&self) -> Option<audit::Request> {
+        self.audit.then(|| audit::Request {
+            every_ms: self.audit_every,
+            plant: self.plant.clone(),
+        })
     }
 
     /// The lines to repeat below the result.
     pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
         let log = outcome.log.join("\n");
         let console = String::from_utf8_lossy(&outcome.console);
-        let (first, second) = match self.root_task {
-            Some(_) => (lines_from(&log, &self.show), Vec::new()),
-            None => (
-                lines_from(&console, &self.show),
-                lines_from(&log, &self.show_log),
-            ),
-        };
-        [first, second].concat()
+        if self.root_task.is_some() {
+            return lines_from(&log, &self.show);
+        }
+        let terminal = String::from_utf8_lossy(&outcome.terminal);
+        [
+            lines_from(&console, &self.show),
+            lines_from(&terminal, &self.show_terminal),
+            lines_from(&log, &self.show_log),
+        ]
+        .concat()
     }
 }
 
@@ -445,8 +500,12 @@ mod tests {
         let mut both = sample();
         both.show = Some("t".into());
         both.show_log = Some("root-task: u".into());
+        both.show_terminal = Some("$ s".into());
         let good = outcome(End::Exit(0), "one\ntwo\n");
-        assert_eq!(both.lines_to_show(&good), ["two", "root-task: up"]);
+        assert_eq!(
+            both.lines_to_show(&good),
+            ["two", "$ secret", "root-task: up"]
+        );
     }
 
     #[test]

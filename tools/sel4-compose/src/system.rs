@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
+use crate::audit;
 use crate::budget::{self, BudgetError};
 use crate::description::{self, Description, Origin, ProgramFile, Refusal};
 use crate::domains::{self, Packed};
@@ -24,7 +25,9 @@ const DOMAINS: &str = "system.xml";
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
 /// Its feature that measures seL4's own primitives.
-const BASELINE: &str = "baseline";
+pub const BASELINE: &str = "baseline";
+/// The feature with which it plants what the audit must find.
+pub const PLANT: &str = "plant";
 /// A program of this name cannot be in a manifest: capOS reserves it.
 const RESERVED_NAME: &str = capos_config::manifest::RESERVED_INIT_BINARY_NAME;
 
@@ -121,6 +124,8 @@ pub struct Options {
     pub domains: Option<PathBuf>,
     /// Archive entry that is damaged once its digest is taken, for tests.
     pub damage: Option<String>,
+    /// Have the root task compare what processes hold with its books.
+    pub audit: Option<audit::Request>,
 }
 
 /// A packed system. Its files go when it does.
@@ -493,6 +498,11 @@ fn boot_archive(
     for (name, file) in &options.files {
         entries.push((format!("{PROGRAM_DIRECTORY}/{name}"), file.as_slice()));
     }
+    let request = options.audit.as_ref().map(audit::Request::encode);
+    let request = request
+        .as_deref()
+        .map(|bytes| (audit::ENTRY.to_owned(), bytes));
+    entries.extend(request);
     let hashes = image::hashes(&entries);
     let damaged;
     if let Some(name) = &options.damage {
@@ -535,19 +545,19 @@ pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, Syst
     build_for_target(places, prefix, (ROOT_TASK, ROOT_TASK), &[])
 }
 
-/// Builds the root task that measures seL4's own primitives before it starts a
-/// program. It has a place of its own, so that the usual one stays.
+/// Builds a root task with a Cargo feature, for tests and measurements. It has a
+/// place of its own, so that the usual one stays.
 ///
 /// # Errors
-/// [`SystemError::RootTask`]
-pub fn build_measuring_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
-    let built = build_for_target(
-        places,
-        prefix,
-        (ROOT_TASK, ROOT_TASK),
-        &["--features", BASELINE],
-    )?;
-    let kept = built.with_file_name(format!("{ROOT_TASK}-{BASELINE}"));
+/// [`SystemError`]
+pub fn build_root_task_with(
+    places: &Places,
+    prefix: &Prefix,
+    feature: &str,
+) -> Result<PathBuf, SystemError> {
+    let flags = ["--features", feature];
+    let built = build_for_target(places, prefix, (ROOT_TASK, ROOT_TASK), &flags)?;
+    let kept = built.with_file_name(format!("{ROOT_TASK}-{feature}"));
     fs::copy(&built, &kept).map_err(|error| file_error(&kept, &error))?;
     build_root_task(places, prefix)?;
     Ok(kept)

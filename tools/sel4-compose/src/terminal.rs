@@ -57,6 +57,8 @@ pub enum Step {
     Random(Random),
     /// Type many lines that differ.
     Numbered(Numbered),
+    /// Type one character again and again, each time after it was echoed.
+    Echoed(Echoed),
 }
 
 /// See [`Step::Expect`].
@@ -88,6 +90,16 @@ pub struct Raw {
     pub until: Option<String>,
 }
 
+/// See [`Step::Echoed`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Echoed {
+    /// The character.
+    pub echoed: char,
+    /// How often.
+    pub times: usize,
+}
+
 /// See [`Step::Numbered`].
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +125,9 @@ pub struct Random {
     /// Which ones.
     #[serde(default = "first_seed")]
     pub seed: u64,
+    /// Bytes that are not among them.
+    #[serde(default)]
+    pub except: String,
 }
 
 const fn once() -> usize {
@@ -133,7 +148,9 @@ impl Random {
             state ^= state << 17;
             state as u8
         };
-        (0..self.random).map(|_| next()).collect()
+        let mut wanted = core::iter::repeat_with(&mut next)
+            .filter(|byte| !self.except.as_bytes().contains(byte));
+        wanted.by_ref().take(self.random).collect()
     }
 }
 
@@ -148,6 +165,8 @@ pub struct Script {
     searched: usize,
     /// When something was typed that is typed again.
     typed: Option<Instant>,
+    /// How often something was typed that is to be echoed.
+    echoes: usize,
     line: Option<Sender<Vec<u8>>>,
 }
 
@@ -160,6 +179,7 @@ impl Script {
             seen: 0,
             searched: 0,
             typed: None,
+            echoes: 0,
             line: None,
         }
     }
@@ -212,6 +232,18 @@ impl Script {
                 self.typed = None;
             }
             Step::Numbered(numbered) => self.send(numbered.bytes()),
+            Step::Echoed(Echoed { echoed, times }) => {
+                let text = echoed.to_string();
+                if self.echoes > 0 && !self.has_shown(shown, &text) {
+                    return false;
+                }
+                if self.echoes < times {
+                    self.echoes += 1;
+                    self.send(text.into_bytes());
+                    return false;
+                }
+                self.echoes = 0;
+            }
             Step::Random(random) => self.send(random.bytes()),
         }
         self.done += 1;
@@ -303,6 +335,22 @@ mod tests {
     }
 
     #[test]
+    fn each_character_waits_for_the_last_ones_echo() {
+        let steps = steps("terminal = [{ echoed = '~', times = 2 }, { send = 'x' }]");
+        let (sender, typed) = mpsc::channel();
+        let mut script = Script::new(&steps);
+        script.begin(sender);
+        script.look(b"> ");
+        script.look(b"> ");
+        assert_eq!(typed.try_iter().count(), 1);
+        script.look(b"> ~");
+        script.look(b"> ~");
+        assert_eq!(typed.try_iter().count(), 1);
+        script.look(b"> ~~");
+        assert_eq!(typed.try_recv().expect("the next step"), b"x\r");
+    }
+
+    #[test]
     fn an_unknown_step_is_refused() {
         #[derive(Debug, Deserialize)]
         struct Steps {
@@ -314,8 +362,20 @@ mod tests {
 
     #[test]
     fn random_bytes_depend_on_the_seed_alone() {
-        let bytes = |seed| Random { random: 64, seed }.bytes();
-        assert_eq!(bytes(7), bytes(7));
-        assert_ne!(bytes(7), bytes(8));
+        let bytes = |seed, except: &str| {
+            let except = except.into();
+            let random = 1000;
+            Random {
+                random,
+                seed,
+                except,
+            }
+            .bytes()
+        };
+        assert_eq!(bytes(7, ""), bytes(7, ""));
+        assert_ne!(bytes(7, ""), bytes(8, ""));
+        let without = bytes(7, "\r\n");
+        assert_eq!(without.len(), 1000);
+        assert!(!without.contains(&b'\r') && bytes(7, "").contains(&b'\r'));
     }
 }

@@ -705,6 +705,52 @@ fn what_is_no_image_cannot_be_inspected() {
 
 // ---- Bad input ----
 
+/// What a test run of `scenario` on `kernels` prints, and its status.
+fn test_run(scenario: &str, kernels: &[&Path]) -> (String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sel4-compose"));
+    command.arg("test").arg(scenario);
+    for kernel in kernels {
+        command.arg("--on").arg(kernel);
+    }
+    let output = command.output().unwrap();
+    (text(&output.stdout), output.status.code())
+}
+
+#[test]
+fn an_absent_kernel_is_skipped_and_not_counted_as_passed() {
+    let (printed, status) = test_run("hello", &[Path::new("/nowhere/sel4")]);
+    assert_eq!(
+        printed,
+        "/nowhere/sel4: skipped, there is no such prefix\n0 passed, 0 failed\n"
+    );
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+fn what_says_nothing_about_a_kernel_is_skipped_with_the_reason() {
+    let with_mcs = r#"{"SEL4_ARCH": "x86_64", "KERNEL_MCS": true, "VERSION": "16.0.0"}"#;
+    for (config, scenario, reason) in [
+        (
+            with_mcs,
+            "forge-poll",
+            "(not with MCS: a program holds no endpoint",
+        ),
+        (with_mcs, "hello-smp", "(bundled kernels only: "),
+        (with_mcs, "hello-unchanged", "(needs KERNEL=sysenter)"),
+        (CONFIG, "forge-mcs", "(needs a kernel with MCS)"),
+    ] {
+        let stage = Stage::new(config);
+        let (printed, status) = test_run(scenario, &[&stage.path("prefix")]);
+        let skipped = format!("proof {scenario} skipped {reason}");
+        assert!(printed.contains(&skipped), "{printed}");
+        assert!(
+            printed.ends_with("0 passed, 0 failed, 1 skipped\n"),
+            "{printed}"
+        );
+        assert_eq!(status, Some(1));
+    }
+}
+
 fn refusal(config: &str, app: &str, caps: &str) -> String {
     let stage = Stage::new(config);
     let app = stage.path(app);

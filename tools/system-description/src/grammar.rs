@@ -186,7 +186,7 @@ macro_rules! domain_attributes {
             ),
             optional("fpu", Kind::OneOf(&["true"]), "true", "the floating-point unit; it cannot be taken away here"),
             refused("cpu", "domains run on the first core"),
-            refused("smc", "secure monitor calls are of Arm"),
+            refused("smc", "`smc` instructions are of Arm"),
             refused("domain", "there is no domain schedule"),
         ]
     };

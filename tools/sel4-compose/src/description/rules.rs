@@ -478,16 +478,19 @@ impl<'a> Checker<'a> {
             return;
         };
         let policy = restart.as_text().unwrap_or_default();
-        if policy == "never" {
+        if policy != "always" {
             return;
         }
         let exit = self.init_config().get("exitWhenServiceExits");
         if exit.and_then(Node::as_text) == Some(service.name) {
-            let what = format!("`{}` cannot restart and end the system", service.name);
+            let what = format!(
+                "`{}` cannot always restart and end the system",
+                service.name
+            );
             self.complain(
                 restart,
                 what,
-                "write `never`, or take `exitWhenServiceExits` out",
+                "write `on-failure`, or take `exitWhenServiceExits` out",
             );
         }
     }
