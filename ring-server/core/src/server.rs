@@ -22,7 +22,7 @@ use core::hash::Hasher;
 use capnp::Word;
 use capos_config::ring::{
     CAP_ERR_INVALID_REQUEST, CAP_ERR_INVOKE_FAILED, CAP_ERR_TRANSFER_ABORTED, CAP_OP_CALL,
-    CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
+    CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
 use capos_loader::tls::TLS_SLOTS;
@@ -45,7 +45,7 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
-use crate::ring::completion;
+use crate::ring::{completion, is_nop};
 use crate::session::{BootSecret, ReferenceCache, SessionId};
 use crate::sessions::Sessions;
 use crate::spawn::{self, EXIT_FAULT, Handles};
@@ -579,21 +579,22 @@ impl<M: Machine> Server<M> {
         process.ring.flush_backlog();
         let mut left = process.ring.pending();
         while left > 0 {
-            left -= 1;
             let Some(process) = self.processes[caller.slot].as_deref_mut() else {
                 return Drained::Done;
             };
-            if !process.ring.has_room() {
+            let room = process.ring.room();
+            if room == 0 {
                 return Drained::Done;
             }
-            let sqe = process.ring.peek();
-            let checked = sqe_wire_validation_error(&sqe);
-            if checked.is_ok() && sqe.opcode == CAP_OP_NOP {
-                process.ring.advance();
-                process.ring.post(&completion(sqe.user_data, 0));
-                continue;
+            let mut sqe = process.ring.peek();
+            if is_nop(&sqe) {
+                let (answered, behind) = process.ring.answer_nops(&sqe, left.min(room));
+                left -= answered;
+                let Some(behind) = behind else { continue };
+                sqe = behind;
             }
-            let checked = match checked {
+            left -= 1;
+            let checked = match sqe_wire_validation_error(&sqe) {
                 Ok(()) if is_owned_by_other(&sqe, caller.thread.tid) => {
                     if process.thread_index(Tid::from_raw(sqe.call_id)).is_some() {
                         return Drained::OwnedByOther;

@@ -96,8 +96,8 @@ impl Machine {
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-monitor", "none"])
-            .args(["-chardev", &format!("socket,id=console,fd={CONSOLE_FD}")])
-            .args(["-chardev", &format!("socket,id=log,fd={LOG_FD}")])
+            .args(["-chardev", &written("console", CONSOLE_FD)])
+            .args(["-chardev", &written("log", LOG_FD)])
             .args(["-serial", com1])
             .args(["-chardev", &format!("socket,id=terminal,fd={TERMINAL_FD}")])
             .args(["-serial", "chardev:terminal"])
@@ -166,8 +166,8 @@ impl Machine {
                 source,
             },
         };
-        let (console, console_end) = UnixStream::pair().map_err(start_error)?;
-        let (log, log_end) = UnixStream::pair().map_err(start_error)?;
+        let (console, console_end) = io::pipe().map_err(start_error)?;
+        let (log, log_end) = io::pipe().map_err(start_error)?;
         let (terminal, terminal_end) = UnixStream::pair().map_err(start_error)?;
         let line = terminal.try_clone().map_err(start_error)?;
         let mut command = self.command();
@@ -189,7 +189,7 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(start_error)?;
-        // The child has its copies; ours would keep the sockets open.
+        // The child has its copies; ours would keep the lines open.
         drop(command);
         let complaints = child.stderr.take().expect("stderr was piped above");
         forward(console, sender.clone(), Event::Console);
@@ -198,6 +198,14 @@ impl Machine {
         forward(complaints, sender.clone(), Event::Complaint);
         Ok((Guest(child), line))
     }
+}
+
+/// A line the guest only writes to: a pipe. It holds more than a guest prints
+/// before it is read even on a busy machine. A socket is full after some hundred
+/// single bytes, and then the guest finds its port busy, so that its
+/// instructions are not the same in every run.
+fn written(name: &str, descriptor: i32) -> String {
+    format!("file,id={name},path=/proc/self/fd/{descriptor}")
 }
 
 /// Has the kernel kill the child if this process goes away first.
