@@ -3,6 +3,7 @@
 use core::fmt;
 use core::panic::PanicInfo;
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use cap_broker::{
@@ -12,10 +13,10 @@ use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{
-    CAPSET_PAGE_BYTES, Class, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
-    ProcessSpec, Server, UnsupportedSource,
+    CAPSET_PAGE_BYTES, Class, CpuBudget, CreateError, Grant, Limits, Machine, PROCESS_SLOTS,
+    PrepareError, ProcessSpec, Server, UnsupportedSource, program_budget,
 };
-use sel4::{BootInfoPtr, CapRights, ObjectBlueprint, cap, init_thread};
+use sel4::{BootInfoPtr, CapRights, HAS_SCHED_CONTEXTS, ObjectBlueprint, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package, Verification};
@@ -57,6 +58,8 @@ pub enum BootError {
     Archive(ArchiveError),
     /// The protection domains.
     Domains(DomainsError),
+    /// The manifest gives this program a budget that cannot be kept.
+    Budget(String),
     /// The first program; the log has the reason.
     Program(PrepareError),
     /// The server refused the first process.
@@ -75,6 +78,7 @@ impl fmt::Display for BootError {
             Self::Entropy(NoEntropy) => f.write_str("the processor has no working RDRAND"),
             Self::Archive(error) => write!(f, "boot archive: {error}"),
             Self::Domains(error) => write!(f, "{error}"),
+            Self::Budget(program) => write!(f, "budget of program `{program}` is out of range"),
             Self::Program(error) => write!(f, "first program: {error:?}"),
             Self::Create(CreateError::Unsupported(UnsupportedSource(source))) => {
                 write!(
@@ -173,6 +177,7 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     gate.world.terminal = terminal;
     gate.world.set_clock_reading(reading);
     gate.world.set_cores(bootinfo.num_nodes());
+    gate.world.set_budgets(budgets(&manifest)?);
     gate.world.note_idle()?;
     let capacity = memory::capacity(&gate.world.broker.usage());
     log!(
@@ -191,6 +196,24 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
 fn is_debugged(manifest: &KernelBootstrapManifest) -> bool {
     let params = manifest.kernel_params.as_ref();
     params.is_some_and(|params| params.log_level == LogLevel::Debug)
+}
+
+/// What programs may have of the processor, as the manifest says. A kernel
+/// that cannot keep them runs the programs without.
+fn budgets(manifest: &KernelBootstrapManifest) -> Result<Vec<(String, CpuBudget)>, BootError> {
+    let params = manifest.kernel_params.iter();
+    let profiles = params.flat_map(|params| &params.resource_profiles);
+    let mut budgets = Vec::new();
+    for (program, budget) in profiles.filter_map(program_budget) {
+        let budget = budget.map_err(|_| BootError::Budget(program.into()))?;
+        budgets.push((program.into(), budget));
+    }
+    if !HAS_SCHED_CONTEXTS && !budgets.is_empty() {
+        let count = budgets.len();
+        log!("{count} programs have a budget that this kernel cannot keep: it has no MCS");
+        budgets.clear();
+    }
+    Ok(budgets)
 }
 
 /// Bytes for people.

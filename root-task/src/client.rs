@@ -21,6 +21,12 @@
 //! save some thousand instructions and hand over the state of the processor's
 //! floating-point unit, which no invocation resets.
 //!
+//! What a thread has its time from, on kernels where that is an object, stays
+//! with its place. The places a limited program has used share its budget: a
+//! thread in a new one takes its part from the others, and one in an old one
+//! goes on with what is left there, so that ending and making threads brings
+//! no time.
+//!
 //! # Invariants
 //! - **N1** The badge names process slot and thread place ([`badge_of`]); the
 //!   kernel adds it and the program cannot choose it beyond its own threads.
@@ -36,9 +42,10 @@ use capos_loader::{
     EntryState, LoadPlan, Protection, TlsSlot,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
-use ring_server_core::{Class, Pid, THREADS_MAX, ThreadEntry, Tid};
+use ring_server_core::{Class, CpuBudget, Pid, THREADS_MAX, ThreadEntry, ThreadUse, Tid, Turn};
 use sel4::{
-    AbsoluteCPtr, CNodeCapData, CPtr, FAULT_HANDLER_IN_TCB, UserContext, cap, cap_type, init_thread,
+    AbsoluteCPtr, Budget, CNodeCapData, CPtr, FAULT_HANDLER_IN_TCB, UserContext, cap, cap_type,
+    init_thread,
 };
 
 use crate::means::Means;
@@ -86,9 +93,11 @@ pub struct Thread {
     pub tid: Tid,
     /// Set while it waits (N2).
     pub saved: Option<Saved>,
+    /// Times it had to wait.
+    pub blocks: u64,
+    /// Microseconds it ran, as far as the kernel was asked.
+    runtime_us: u64,
     tcb: OwnedObject,
-    /// What it has its time from, where that is an object.
-    time: Option<OwnedObject>,
 }
 
 impl Thread {
@@ -169,12 +178,19 @@ pub struct Client {
     pub hand_overs: u32,
     /// How urgent it is.
     pub class: Class,
+    /// How much of the processor it may have, all its threads together.
+    pub limit: Option<CpuBudget>,
+    /// Whether it was said in the log that it used its budget up.
+    overran: bool,
     /// Its threads' priority, now.
     priority: u8,
     /// Cores its threads are spread over.
     cores: u64,
     cspace: Option<OwnedObject>,
     threads: [Option<Thread>; THREADS_MAX],
+    /// What the thread in each place has its time from, once there was one and
+    /// where that is an object.
+    times: [Option<OwnedObject>; THREADS_MAX],
     /// Places whose fault endpoint is in the CSpace.
     minted: [bool; THREADS_MAX],
 }
@@ -232,10 +248,13 @@ impl Client {
             repeats: Repeats::new(),
             hand_overs: 0,
             class: program.class,
+            limit: program.limit,
+            overran: false,
             priority: priority::of(program.class),
             cores: program.cores,
             cspace: None,
             threads: [const { None }; THREADS_MAX],
+            times: [const { None }; THREADS_MAX],
             minted: [false; THREADS_MAX],
         };
         match client.furnish(broker, &program, capset, means) {
@@ -309,14 +328,16 @@ impl Client {
         let vspace = broker.vspace(self.space)?;
         let cnode = self.furnish_cspace(means, index)?;
         let badge = badge_of(self.pid, index);
-        let core = (self.pid.slot() + index) as u64 % self.cores;
+        let core = self.core_of(index);
+        self.furnish_time(broker, means, index)?;
         let tcb_object = broker.sizes().object(ObjectKind::Tcb);
         let place = self.threads.get_mut(index).ok_or(BuildError::NotPrepared)?;
         let thread = place.insert(Thread {
             tid,
             saved: None,
+            blocks: 0,
+            runtime_us: 0,
             tcb: broker.create_object(tcb_object)?,
-            time: None,
         });
         let tcb = thread.tcb();
         let place = CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64);
@@ -326,13 +347,100 @@ impl Client {
         })?;
         let authority = init_thread::slot::TCB.cap();
         tcb.tcb_set_priority(authority, self.priority)?;
-        thread.time = means.make_time(broker, core, None, badge)?;
-        match &thread.time {
+        match &self.times[index] {
             Some(time) => cap_of::<cap_type::SchedContext>(time).sched_context_bind(tcb)?,
             None if self.cores > 1 => tcb.tcb_set_affinity(core)?,
             None => {}
         }
+        if self.limit.is_some() && !self.overran {
+            means.report_overruns(tcb, badge)?;
+        }
         Ok(thread)
+    }
+
+    const fn core_of(&self, index: usize) -> u64 {
+        (self.pid.slot() + index) as u64 % self.cores
+    }
+
+    /// Makes what a thread in a place has its time from. A place that is new
+    /// changes the others' shares of the budget.
+    fn furnish_time(
+        &mut self,
+        broker: &mut Broker,
+        means: &Means,
+        index: usize,
+    ) -> Result<(), BuildError> {
+        if let Some(time) = &self.times[index] {
+            // What the last thread here had is not this one's.
+            cap_of::<cap_type::SchedContext>(time).sched_context_consumed()?;
+            return Ok(());
+        }
+        let (core, badge) = (self.core_of(index), badge_of(self.pid, index));
+        self.times[index] = means.make_time(broker, core, None, badge)?;
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
+        let used = self.times.iter().flatten().count();
+        let share = kernel_budget(limit.shared_by(used.max(1)));
+        for (place, time) in self.times.iter().enumerate() {
+            if let Some(time) = time {
+                let badge = badge_of(self.pid, place);
+                means.set_time(time, self.core_of(place), Some(share), badge)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the turns of a thread.
+    ///
+    /// # Errors
+    /// The kernel's; [`sel4::Error::IllegalOperation`] where the whole program
+    /// has a budget, or there are none.
+    pub fn set_turn(&self, means: &Means, index: usize, turn: Turn) -> sel4::Result<()> {
+        let refused = sel4::Error::IllegalOperation;
+        let thread = self.thread_at(index).ok_or(refused)?;
+        let time = self.times.get(index).and_then(Option::as_ref);
+        let time = time.filter(|_| self.limit.is_none()).ok_or(refused)?;
+        let badge = badge_of(self.pid, index);
+        let budget = match turn {
+            Turn::Slice(slice_us) => Budget::unlimited(slice_us),
+            Turn::Budget(budget) => kernel_budget(budget),
+        };
+        means.set_time(time, self.core_of(index), Some(budget), badge)?;
+        match turn {
+            Turn::Slice(_) => Means::ignore_overruns(thread.tcb()),
+            Turn::Budget(_) => means.report_overruns(thread.tcb(), badge),
+        }
+    }
+
+    /// What the thread in a place had.
+    pub fn thread_use(&mut self, index: usize) -> ThreadUse {
+        let time = self.times.get(index).and_then(Option::as_ref);
+        let used = time.map(|time| cap_of::<cap_type::SchedContext>(time).sched_context_consumed());
+        let Some(thread) = self.thread_at_mut(index) else {
+            return ThreadUse::default();
+        };
+        thread.runtime_us += used.and_then(Result::ok).unwrap_or_default();
+        ThreadUse {
+            runtime_ns: thread.runtime_us * 1_000,
+            blocks: thread.blocks,
+        }
+    }
+
+    /// Notes that a thread used its share of the budget up. The first time it
+    /// is to be said; after that the kernel makes no more of it.
+    ///
+    /// # Errors
+    /// The kernel's first.
+    pub fn note_overrun(&mut self) -> sel4::Result<bool> {
+        if self.limit.is_none() || core::mem::replace(&mut self.overran, true) {
+            return Ok(false);
+        }
+        let threads = self.threads.iter().flatten();
+        threads
+            .map(|thread| Means::ignore_overruns(thread.tcb()))
+            .fold(Ok(()), sel4::Result::and)
+            .map(|()| true)
     }
 
     /// The CSpace, with the fault endpoint of a place in it if it belongs there.
@@ -382,11 +490,7 @@ impl Client {
     /// The broker's; it is gone all the same.
     pub fn remove_thread(&mut self, broker: &mut Broker, index: usize) -> Result<(), BrokerError> {
         match self.threads.get_mut(index).and_then(Option::take) {
-            Some(thread) => {
-                let ended = broker.destroy_object(thread.tcb);
-                let time = thread.time.map(|time| broker.destroy_object(time));
-                ended.and(time.unwrap_or(Ok(())))
-            }
+            Some(thread) => broker.destroy_object(thread.tcb),
             None => Ok(()),
         }
     }
@@ -477,6 +581,9 @@ impl Client {
         for index in 0..THREADS_MAX {
             outcome = outcome.and(self.remove_thread(broker, index));
         }
+        for time in self.times.iter_mut().filter_map(Option::take) {
+            outcome = outcome.and(broker.destroy_object(time));
+        }
         if let Some(cspace) = self.cspace.take() {
             outcome = outcome.and(broker.destroy_object(cspace));
         }
@@ -491,6 +598,8 @@ pub struct Program<'a> {
     pub pid: Pid,
     /// How urgent it is.
     pub class: Class,
+    /// How much of the processor it may have.
+    pub limit: Option<CpuBudget>,
     /// How many cores there are.
     pub cores: u64,
     /// The program's name.
@@ -581,6 +690,14 @@ pub const fn rights(protection: Protection) -> Rights {
         Rights::ReadWrite
     } else {
         Rights::Read
+    }
+}
+
+/// A budget as the kernel takes it.
+const fn kernel_budget(budget: CpuBudget) -> Budget {
+    Budget {
+        budget_us: budget.budget_us(),
+        period_us: budget.period_us(),
     }
 }
 

@@ -14,6 +14,10 @@
 //! the time, however many they are. What a process had is one slice and at most
 //! one entry more: its budget and the submission that exceeded it.
 //!
+//! A process with a budget of its own has its turn when that is used up, and
+//! comes back after as long as the budget makes it wait for such a time, in no
+//! order with those that have none.
+//!
 //! Time is counted for the process and not for the thread: a thread can speak
 //! for its siblings, but for nobody else (`crate::client`, N1).
 //!
@@ -24,7 +28,7 @@
 
 use alloc::collections::VecDeque;
 
-use ring_server_core::{PROCESS_SLOTS, Pid};
+use ring_server_core::{CpuBudget, PROCESS_SLOTS, Pid};
 
 use crate::clock::{Clock, rdtsc};
 
@@ -38,6 +42,17 @@ const BUDGET_NS: u64 = 1_000_000;
 struct Spent {
     pid: Pid,
     due_ns: u64,
+    /// It has a budget: nobody waits for it to come back.
+    is_limited: bool,
+}
+
+/// How long a process's turn is.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// The root task's time it may have, in ticks.
+    ticks: u64,
+    /// How many times as long it is away then, if it has a budget.
+    pause: Option<u64>,
 }
 
 /// What processes had of the root task's time.
@@ -48,16 +63,29 @@ pub struct Fairness {
     entered: u64,
     /// Ticks each process had since its last turn ended.
     used: [u64; PROCESS_SLOTS],
+    turns: [Turn; PROCESS_SLOTS],
     spent: VecDeque<Spent>,
     restored_ns: u64,
+}
+
+impl Turn {
+    /// That of a process without a budget.
+    const fn of(slice_ticks: u64) -> Self {
+        Self {
+            ticks: slice_ticks,
+            pause: None,
+        }
+    }
 }
 
 impl Fairness {
     /// Nobody had anything yet.
     pub fn new(clock: &Clock) -> Self {
         let ticks = |ns: u64| ns / 1000 * clock.tsc_khz() / 1000;
+        let slice_ticks = ticks(SLICE_NS);
         Self {
-            slice_ticks: ticks(SLICE_NS),
+            slice_ticks,
+            turns: [Turn::of(slice_ticks); PROCESS_SLOTS],
             budget_ticks: ticks(BUDGET_NS),
             entered: 0,
             used: [0; PROCESS_SLOTS],
@@ -86,7 +114,16 @@ impl Fairness {
             return false;
         };
         *used += rdtsc().wrapping_sub(self.entered);
-        *used > self.slice_ticks
+        *used > self.turns[slot].ticks
+    }
+
+    /// Makes a process's turn as long as its budget.
+    pub fn limit(&mut self, pid: Pid, budget: CpuBudget) {
+        let slice_us = SLICE_NS / 1000;
+        self.turns[pid.slot()] = Turn {
+            ticks: (budget.budget_us() * self.slice_ticks / slice_us).min(self.slice_ticks),
+            pause: Some((budget.period_us() - budget.budget_us()).div_ceil(budget.budget_us())),
+        };
     }
 
     /// Ends a process's turn; `false` if it had ended before.
@@ -96,9 +133,23 @@ impl Fairness {
         if self.is_spent(pid) {
             return false;
         }
-        let last_ns = self.spent.back().map_or(self.restored_ns, |s| s.due_ns);
-        let due_ns = (now_ns + used_ns).max(last_ns + 2 * used_ns);
-        self.spent.push_back(Spent { pid, due_ns });
+        let pause = self.turns[pid.slot()].pause;
+        let due_ns = match pause {
+            Some(pause) => now_ns + used_ns.saturating_mul(pause),
+            None => {
+                let mut others = self.spent.iter().rev().filter(|spent| !spent.is_limited);
+                let last_ns = others.next().map_or(self.restored_ns, |s| s.due_ns);
+                (now_ns + used_ns).max(last_ns + 2 * used_ns)
+            }
+        };
+        let place = self.spent.partition_point(|spent| spent.due_ns <= due_ns);
+        let is_limited = pause.is_some();
+        let spent = Spent {
+            pid,
+            due_ns,
+            is_limited,
+        };
+        self.spent.insert(place, spent);
         true
     }
 
@@ -111,7 +162,9 @@ impl Fairness {
     /// The next process that is to come back by now.
     pub fn take_due(&mut self, now_ns: u64) -> Option<Pid> {
         let front = self.spent.pop_front_if(|spent| spent.due_ns <= now_ns)?;
-        self.restored_ns = now_ns;
+        if !front.is_limited {
+            self.restored_ns = now_ns;
+        }
         self.used[front.pid.slot()] = 0;
         Some(front.pid)
     }
@@ -124,6 +177,7 @@ impl Fairness {
     /// Forgets a process that ended.
     pub fn forget(&mut self, pid: Pid) {
         self.used[pid.slot()] = 0;
+        self.turns[pid.slot()] = Turn::of(self.slice_ticks);
         self.spent.retain(|spent| spent.pid != pid);
     }
 }

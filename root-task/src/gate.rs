@@ -9,7 +9,7 @@
 //!   receive, or by writing the thread's registers, never by both.
 //! - **G2** Nothing here waits for an application.
 
-use ring_server_core::{ENTER_REJECTED, Entry, Pid, Server};
+use ring_server_core::{ENTER_REJECTED, Entry, Overrun, Pid, Server};
 use sel4::fault::{UnknownSyscall, UserException, VmFault};
 use sel4::{
     FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
@@ -262,6 +262,7 @@ impl Gate {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(speaker, words),
             Ok(FaultKind::VmFault) => self.on_page_fault(speaker, words),
             Ok(FaultKind::UserException) => self.on_exception(speaker, words),
+            Ok(FaultKind::Timeout) => self.on_overrun(speaker),
             Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
                 Ok(Fault::CapFault(fault)) => self.kill(speaker, &Crime::CapFault(fault)),
                 _ => Next::Receive,
@@ -315,6 +316,7 @@ impl Gate {
         let client = self.world.client_in_mut(speaker.slot);
         if let Some(thread) = client.and_then(|client| client.thread_at_mut(speaker.index)) {
             thread.saved = Some(saved);
+            thread.blocks += 1;
         }
         Next::Receive
     }
@@ -419,6 +421,25 @@ impl Gate {
             .iter()
             .enumerate()
             .all(|(index, &want)| byte_at(ip.wrapping_add(index as u64)) == Some(want))
+    }
+
+    /// A budget is used up: the program's, or that of a scheduling context. The
+    /// kernel lets the thread go on when its next period begins.
+    #[cold]
+    fn on_overrun(&mut self, speaker: Speaker) -> Next {
+        let Some(client) = self.world.client_in(speaker.slot) else {
+            return Next::Receive;
+        };
+        let pid = client.pid;
+        if client.limit.is_some() {
+            self.world.note_overrun(speaker.slot);
+            return Next::RETRY;
+        }
+        let server = &mut self.server;
+        match server.budget_used_up(&mut self.world, pid, speaker.index) {
+            Overrun::Throttled => Next::RETRY,
+            Overrun::Fault => self.kill(speaker, &Crime::Overrun),
+        }
     }
 
     /// Ends the process of the speaker, with all its threads, and says why.

@@ -134,6 +134,29 @@ impl Means {
         configured.and(passage.delete())
     }
 
+    /// Has the kernel send a fault when the thread's budget is used up, as its
+    /// other faults; without, it waits for the next period silently.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn report_overruns(&self, tcb: cap::Tcb, badge: Badge) -> sel4::Result<()> {
+        if !HAS_SCHED_CONTEXTS {
+            return Ok(());
+        }
+        let nowhere = CPtr::from_bits(0);
+        self.with_handler(nowhere, badge, |handler| {
+            tcb.tcb_set_timeout_endpoint(cap::Endpoint::from_bits(handler.bits()))
+        })
+    }
+
+    /// Takes back [`report_overruns`](Self::report_overruns).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ignore_overruns(tcb: cap::Tcb) -> sel4::Result<()> {
+        tcb.tcb_set_timeout_endpoint(cap::Endpoint::from_bits(0))
+    }
+
     /// Makes the object from which a thread on `core` has its time; `None`
     /// where the kernel gives slices.
     ///

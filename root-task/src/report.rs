@@ -20,6 +20,8 @@ pub enum Crime {
     RawSyscall(UnknownSyscall),
     /// An seL4 call with a capability it does not hold.
     CapFault(CapFault),
+    /// It used up the budget of a context that makes this a fault.
+    Overrun,
     /// A message that is no fault: it was forged.
     Malformed(MessageInfo),
 }
@@ -32,6 +34,7 @@ impl Crime {
             Self::Exception(_) => "exception",
             Self::RawSyscall(_) => "syscall",
             Self::CapFault(_) => "cap-fault",
+            Self::Overrun => "overrun",
             Self::Malformed(_) => "malformed",
         }
     }
@@ -64,6 +67,7 @@ impl fmt::Display for Crime {
                 fault.syscall, fault.fault_ip
             ),
             Self::CapFault(fault) => write!(f, "cptr={:#x} ip={:#x}", fault.cptr, fault.ip),
+            Self::Overrun => f.write_str("reason=budget-used-up"),
             Self::Malformed(info) => {
                 write!(
                     f,

@@ -6,13 +6,16 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use cap_broker::{Broker, BrokerError, Rights, SpaceId, Usage};
 use capos_loader::layout::{PAGE_BYTES, page_floor};
 use capos_loader::{AddressMap, Protection};
 use ring_server_core::{
-    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
-    PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
+    AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, CpuBudget, Embryo, Machine,
+    NoMemory, PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, ThreadUse,
+    Tid, Turn, TurnRefused,
 };
 
 use crate::archive::Package;
@@ -29,7 +32,7 @@ use crate::priority;
 use crate::program::{Program, Programs};
 use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
-use sel4::cap;
+use sel4::{HAS_SCHED_CONTEXTS, cap};
 
 /// The machine below the server.
 pub struct World {
@@ -46,6 +49,8 @@ pub struct World {
     /// Programs and manifest.
     package: Package,
     programs: Programs,
+    /// Programs that may have no more than a part of the processor.
+    budgets: Vec<(String, CpuBudget)>,
     /// What threads are made with.
     means: Means,
     /// How many cores threads are spread over.
@@ -87,6 +92,7 @@ impl World {
             terminal: None,
             package,
             programs: Programs::new(),
+            budgets: Vec::new(),
             means,
             cores: 1,
             first: None,
@@ -107,6 +113,35 @@ impl World {
     /// Spreads the threads of programs over so many cores.
     pub fn set_cores(&mut self, cores: u64) {
         self.cores = cores;
+    }
+
+    /// Limits programs, by name, from the next process of each.
+    pub fn set_budgets(&mut self, budgets: Vec<(String, CpuBudget)>) {
+        self.budgets = budgets;
+    }
+
+    fn budget_of(&self, program: &str) -> Option<CpuBudget> {
+        let mut named = self.budgets.iter().filter(|(name, _)| name == program);
+        named.next().map(|&(_, budget)| budget)
+    }
+
+    /// Says that the process in a slot used up the budget of its program, once
+    /// for each process; it goes on when its next period begins.
+    #[cold]
+    pub fn note_overrun(&mut self, slot: usize) {
+        let Some(client) = self.client_in_mut(slot) else {
+            return;
+        };
+        let noted = client.note_overrun();
+        let (pid, name) = (client.pid.raw(), &client.name);
+        match (noted, client.limit) {
+            (Ok(true), Some(limit)) => {
+                let (budget, period) = (limit.budget_us(), limit.period_us());
+                log!("pid {pid} ({name}) used up its budget: {budget} of {period} us");
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => log!("pid {pid} keeps reporting its budget: {error:?}"),
+        }
     }
 
     /// Names the process whose end stops the machine.
@@ -201,6 +236,7 @@ impl World {
         let program = client::Program {
             pid,
             class,
+            limit: self.budget_of(&prepared.program.name),
             cores: self.cores,
             name: &prepared.program.name,
             file: prepared.program.file,
@@ -383,6 +419,10 @@ const fn offset_in_page(addr: u64) -> usize {
 impl Machine for World {
     type Ring = RingWindow;
 
+    fn keeps_budgets(&self) -> bool {
+        HAS_SCHED_CONTEXTS
+    }
+
     fn clock_reading(&self) -> Option<ClockReading> {
         self.reading
     }
@@ -502,6 +542,9 @@ impl Machine for World {
         match message::preserve(|| self.build(pid, class, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
+                if let Some(limit) = client.limit {
+                    self.fairness.limit(pid, limit);
+                }
                 self.clients[pid.slot()] = Some(Box::new(client));
                 Ok(())
             }
@@ -576,6 +619,18 @@ impl Machine for World {
             let (pid, tid) = (thread.pid.raw(), thread.tid.raw());
             log!("thread {tid} of pid {pid} leaves something behind: {error}");
         }
+    }
+
+    fn set_turn(&mut self, thread: ThreadRef, index: usize, turn: Turn) -> Result<(), TurnRefused> {
+        let client = self.client(thread.pid).ok_or(TurnRefused)?;
+        let set = message::preserve(|| client.set_turn(&self.means, index, turn));
+        set.map_err(|_| TurnRefused)
+    }
+
+    fn thread_use(&mut self, thread: ThreadRef, index: usize) -> ThreadUse {
+        let client = self.client_mut(thread.pid);
+        let used = client.map(|client| message::preserve(|| client.thread_use(index)));
+        used.unwrap_or_default()
     }
 
     fn fs_base(&mut self, thread: ThreadRef, index: usize) -> u64 {

@@ -67,6 +67,8 @@ pub struct Books {
     pub launchers: usize,
     /// Blocks of the names of programs they start.
     pub launcher_blocks: usize,
+    /// Scheduling contexts.
+    pub contexts: usize,
     /// Deadlines that are set.
     pub deadlines: usize,
 }
@@ -94,6 +96,7 @@ impl<M: Machine> Server<M> {
             sessions: self.sessions.table.used(),
             launchers: self.sessions.launchers.used(),
             launcher_blocks: self.sessions.names.used(),
+            contexts: self.contexts.table.used(),
             deadlines: self.deadlines.len(),
             ..Books::default()
         };

@@ -143,6 +143,11 @@ impl<M: Machine> Server<M> {
             Object::SessionMint => self.call_mint(machine, caller, sqe),
             Object::UserSession(index) => self.call_user_session(machine, caller, sqe, index),
             Object::RestrictedLauncher(index) => self.call_launcher(machine, caller, sqe, index),
+            Object::SchedulingContexts => self.call_scheduling_context(machine, caller, sqe, None),
+            Object::SchedulingContext(index) => {
+                self.call_scheduling_context(machine, caller, sqe, Some(index))
+            }
+            Object::SchedulingPolicy => self.call_scheduling_policy(machine, caller, sqe),
             Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
             Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
             _ => self.call_kernel(machine, caller, sqe, object),

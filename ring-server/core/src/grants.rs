@@ -477,7 +477,10 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         | Object::ThreadHandle(_)
         | Object::EndpointOwner(_)
         | Object::SessionMint
-        | Object::RestrictedLauncher(_) => TransferMode::NonTransferable,
+        | Object::RestrictedLauncher(_)
+        | Object::SchedulingContexts
+        | Object::SchedulingContext(_)
+        | Object::SchedulingPolicy => TransferMode::NonTransferable,
     }
 }
 

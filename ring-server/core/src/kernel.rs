@@ -15,6 +15,8 @@ pub(crate) mod frame_allocator;
 pub(crate) mod memory_object;
 pub(crate) mod notification;
 pub(crate) mod pipe;
+pub(crate) mod scheduling_context;
+pub(crate) mod scheduling_policy;
 pub(crate) mod session_mint;
 pub(crate) mod terminal;
 pub(crate) mod thread_control;
@@ -86,7 +88,7 @@ impl<M: Machine> Context<'_, M> {
 
 /// The copied params of a submission as bytes.
 #[inline]
-fn copied<'a>(params: &'a [u8], sqe: &CapSqe) -> &'a [u8] {
+pub(crate) fn copied<'a>(params: &'a [u8], sqe: &CapSqe) -> &'a [u8] {
     params.get(..sqe.len as usize).unwrap_or_default()
 }
 

@@ -20,6 +20,7 @@ extern crate alloc;
 
 mod blocks;
 mod books;
+mod budget;
 pub mod cap_table;
 pub mod capset;
 mod class;
@@ -49,6 +50,7 @@ mod rendezvous;
 mod results;
 mod revocation;
 mod ring;
+mod scheduling;
 mod server;
 mod session;
 mod sessions;
@@ -58,6 +60,7 @@ mod transfer;
 mod waiting;
 
 pub use books::Books;
+pub use budget::{BudgetRefused, CpuBudget, PROGRAM_PROFILE, program_budget};
 pub use cap_table::{
     CAP_SLOT_BYTES, CapId, CapTable, Hold, HoldOrigin, TransferMode, TransferScope,
 };
@@ -77,10 +80,11 @@ pub use kernel::timer::TICK_NS;
 pub use limits::*;
 pub use machine::{
     AccessFault, Backed, ClockReading, Embryo, Machine, NoMemory, PrepareError, RingPage, RingWord,
-    ThreadEntry, ThreadRefused,
+    ThreadEntry, ThreadRefused, ThreadUse, Turn, TurnRefused,
 };
 pub use memory::{MemoryCapacity, MemoryUse, PageFault};
 pub use objects::{EpochId, Object, ObjectId, Objects, UnsupportedSource};
+pub use scheduling::Overrun;
 pub use server::{
     CreateError, ENTER_REJECTED, ENTER_THREAD_OWNED_HEAD, Entry, ProcessSpec, ROOT_OBJECTS, Server,
     WAIT_FOREVER,

@@ -39,6 +39,8 @@ pub const MEMORY_OBJECTS_MAX: u32 = 1024;
 /// Calls that may wait at one endpoint.
 pub const ENDPOINT_QUEUE_MAX: u32 = 128;
 
+/// Scheduling contexts that one process may have made.
+pub const CONTEXTS_MAX: usize = 16;
 /// Longest buffer of a pipe, in bytes.
 pub const PIPE_BYTES_MAX: u32 = 16 * 1024;
 /// KiB of pipe buffers that one process may have made.

@@ -23,6 +23,7 @@ use capos_config::ring::{CapCqe, CapRingHeader, CapSqe};
 use capos_loader::{AddressMap, Protection};
 use core::mem::offset_of;
 
+use crate::budget::CpuBudget;
 use crate::capset::CAPSET_PAGE_BYTES;
 use crate::class::Class;
 use crate::diagnostics::Diagnostic;
@@ -144,6 +145,29 @@ pub struct ThreadEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadRefused;
 
+/// How long a thread runs before others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Turns of so many microseconds among its equals, without a limit.
+    Slice(u64),
+    /// No more than this.
+    Budget(CpuBudget),
+}
+
+/// The machine does not let this thread have other turns: its program has a
+/// budget of its own, or there are no budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnRefused;
+
+/// What a thread had since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadUse {
+    /// Nanoseconds it ran.
+    pub runtime_ns: u64,
+    /// Times it entered and had to wait.
+    pub blocks: u64,
+}
+
 /// The machine below the core.
 pub trait Machine {
     /// How this machine reaches a ring page.
@@ -172,6 +196,27 @@ pub trait Machine {
     ) -> Result<(), PrepareError> {
         let _ = (pid, class, capset);
         Err(PrepareError::NoMemory)
+    }
+
+    /// Whether the machine can keep a thread to a budget of processor time.
+    fn keeps_budgets(&self) -> bool {
+        false
+    }
+
+    /// Changes the turns of a thread that entered, or is about to end.
+    ///
+    /// # Errors
+    /// [`TurnRefused`]; it has those it had.
+    fn set_turn(&mut self, thread: ThreadRef, index: usize, turn: Turn) -> Result<(), TurnRefused> {
+        let _ = (thread, index, turn);
+        Err(TurnRefused)
+    }
+
+    /// What a thread that does not run now had, on a machine that keeps
+    /// budgets.
+    fn thread_use(&mut self, thread: ThreadRef, index: usize) -> ThreadUse {
+        let _ = (thread, index);
+        ThreadUse::default()
     }
 
     /// A live process runs among those of another class from now on.

@@ -70,6 +70,12 @@ pub enum Object {
     UserSession(u32),
     /// Starting some programs in one session: `RestrictedLauncher`.
     RestrictedLauncher(u32),
+    /// Making scheduling contexts: `SchedulingContext`.
+    SchedulingContexts,
+    /// A budget for one thread: `SchedulingContext`.
+    SchedulingContext(u32),
+    /// How the calling thread is scheduled: `SchedulingPolicyCap`.
+    SchedulingPolicy,
 }
 
 /// A manifest names a source that this server does not provide.
@@ -100,6 +106,8 @@ impl Object {
             KernelCapSource::WallClock => Ok(Self::WallClock),
             KernelCapSource::EntropySource => Ok(Self::EntropySource),
             KernelCapSource::SessionManager => Ok(Self::SessionMint),
+            KernelCapSource::SchedulingContext => Ok(Self::SchedulingContexts),
+            KernelCapSource::SchedulingPolicy => Ok(Self::SchedulingPolicy),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -130,6 +138,10 @@ impl Object {
             Self::SessionMint => sel4_capos_schema::SESSION_MINT_INTERFACE_ID,
             Self::UserSession(_) => capos_config::USER_SESSION_INTERFACE_ID,
             Self::RestrictedLauncher(_) => capos_config::RESTRICTED_LAUNCHER_INTERFACE_ID,
+            Self::SchedulingContexts | Self::SchedulingContext(_) => {
+                capos_config::SCHEDULING_CONTEXT_INTERFACE_ID
+            }
+            Self::SchedulingPolicy => capos_config::SCHEDULING_POLICY_CAP_INTERFACE_ID,
         }
     }
 
@@ -161,6 +173,8 @@ impl Object {
             Self::SessionMint => "session_mint",
             Self::UserSession(_) => "user_session",
             Self::RestrictedLauncher(_) => "restricted_launcher",
+            Self::SchedulingContexts | Self::SchedulingContext(_) => "scheduling_context",
+            Self::SchedulingPolicy => "scheduling_policy",
         }
     }
 

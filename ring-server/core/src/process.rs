@@ -13,6 +13,7 @@ use crate::limits::{Limits, SLEEPS_MAX, THREADS_MAX};
 use crate::machine::RingPage;
 use crate::park::Park;
 use crate::ring::Ring;
+use crate::scheduling::Policy;
 use crate::session::SessionId;
 
 /// The one thread blocked in `cap_enter` (a process has at most one).
@@ -78,6 +79,8 @@ pub(crate) struct Process<R> {
     /// What handles keep of each thread slot.
     pub(crate) observed: [Observed; THREADS_MAX],
     next_tid: u32,
+    /// How the thread in each slot is scheduled.
+    pub(crate) policies: [Policy; THREADS_MAX],
     /// What each thread slot is parked on.
     pub(crate) parks: [Option<Park>; THREADS_MAX],
     pub(crate) session: SessionId,
@@ -119,6 +122,7 @@ impl<R: RingPage> Process<R> {
             threads,
             observed: [Observed::default(); THREADS_MAX],
             next_tid: Tid::MAIN.raw() + 1,
+            policies: [Policy::default(); THREADS_MAX],
             parks: [None; THREADS_MAX],
             session,
             class: Class::Init,

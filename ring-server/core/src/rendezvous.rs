@@ -744,6 +744,7 @@ impl<M: Machine> Server<M> {
                 Object::Notification(index) => self.drop_notification(machine, index),
                 Object::UserSession(index) => self.forget_user_session(index),
                 Object::RestrictedLauncher(index) => self.drop_launcher(index),
+                Object::SchedulingContext(index) => self.drop_context(machine, index),
                 Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
                 Object::PipeWrite(index) => self.drop_pipe_end(machine, index, End::Write),
                 _ => {}
@@ -943,6 +944,7 @@ impl<M: Machine> Server<M> {
                 Object::Notification(index) => self.discard_notification(index),
                 Object::UserSession(index) => self.forget_user_session(index),
                 Object::RestrictedLauncher(index) => self.drop_launcher(index),
+                Object::SchedulingContext(index) => self.discard_context(index),
                 Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),
                 Object::PipeWrite(index) => self.discard_pipe_end(index, End::Write),
                 _ => {}

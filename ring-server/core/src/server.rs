@@ -46,6 +46,7 @@ use crate::memory::Memory;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
 use crate::ring::{completion, is_nop};
+use crate::scheduling::Contexts;
 use crate::session::{BootSecret, ReferenceCache, SessionId};
 use crate::sessions::Sessions;
 use crate::spawn::{self, EXIT_FAULT, Handles};
@@ -64,7 +65,7 @@ pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
 const _: () = assert!(PROCESS_SLOTS as u64 <= TLS_SLOTS, "a place for each");
 
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 13] = [
+const ROOTS: [Object; 15] = [
     Object::Console,
     Object::TerminalSession,
     Object::Timer,
@@ -78,6 +79,8 @@ const ROOTS: [Object; 13] = [
     Object::WallClock,
     Object::EntropySource,
     Object::SessionMint,
+    Object::SchedulingContexts,
+    Object::SchedulingPolicy,
 ];
 
 /// What becomes of a thread that entered.
@@ -233,6 +236,7 @@ pub struct Server<M: Machine> {
     pub(crate) pipes: Pipes,
     pub(crate) notifications: Notifications,
     pub(crate) terminal: Box<Terminal>,
+    pub(crate) contexts: Contexts,
     next_pid: Pid,
 }
 
@@ -295,6 +299,7 @@ impl<M: Machine> Server<M> {
             pipes: Pipes::new(capacity),
             notifications: Notifications::new(capacity),
             terminal: Box::new(Terminal::new()),
+            contexts: Contexts::new(),
             next_pid: Pid::FIRST,
         }
     }
@@ -849,6 +854,7 @@ impl<M: Machine> Server<M> {
         self.check_memory();
         self.check_families();
         self.check_threads();
+        self.check_contexts();
         self.pipes.check();
         self.notifications.check();
         self.terminal.check();

@@ -405,6 +405,7 @@ impl<M: Machine> Server<M> {
             self.end_process(machine, pid, code);
             return Some(code);
         }
+        self.forget_policy(machine, thread, index);
         let joined = self.forget_thread(thread, index, code);
         machine.end_thread(thread, index);
         if let Some((record, joiner)) = joined {

@@ -20,7 +20,8 @@ pub use page::ModelRing;
 pub use programs::Programs;
 use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Diagnostic, Embryo, Machine,
-    NoMemory, Pid, PrepareError, Protection, ThreadEntry, ThreadRef, ThreadRefused,
+    NoMemory, Pid, PrepareError, Protection, ThreadEntry, ThreadRef, ThreadRefused, ThreadUse,
+    Turn, TurnRefused,
 };
 pub use system::{Client, Message, MessageHeader, System, call, cap_records, sqe};
 
@@ -78,6 +79,12 @@ pub struct Model {
     pub faults: u64,
     /// Whether time is up after each submission.
     pub hurried: bool,
+    /// Whether threads can be kept to a budget.
+    pub keeps_budgets: bool,
+    /// Turns that were set, by thread.
+    pub turns: BTreeMap<ThreadRef, Turn>,
+    /// What threads had; tests say it.
+    pub uses: BTreeMap<ThreadRef, ThreadUse>,
 }
 
 impl Model {
@@ -198,6 +205,22 @@ impl Machine for Model {
 
     fn now_ns(&mut self) -> u64 {
         self.now_ns
+    }
+
+    fn keeps_budgets(&self) -> bool {
+        self.keeps_budgets
+    }
+
+    fn set_turn(&mut self, thread: ThreadRef, _: usize, turn: Turn) -> Result<(), TurnRefused> {
+        if self.fails_now() {
+            return Err(TurnRefused);
+        }
+        self.turns.insert(thread, turn);
+        Ok(())
+    }
+
+    fn thread_use(&mut self, thread: ThreadRef, _: usize) -> ThreadUse {
+        self.uses.get(&thread).copied().unwrap_or_default()
     }
 
     fn out_of_time(&mut self) -> bool {

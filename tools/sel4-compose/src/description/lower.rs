@@ -4,6 +4,8 @@
 //! every node of it with the place in `system.toml` that says so. Everything
 //! behind this module sees manifests only.
 
+use ring_server_core::PROGRAM_PROFILE;
+
 use super::interfaces;
 use super::located::{Complaint, Span, nearest};
 use super::tree::{Field, Node, Value};
@@ -56,7 +58,7 @@ pub fn lower(system: &Node) -> Result<Lowered, Vec<Complaint>> {
         Field::new("binaries", &start, Node::new(&start, binaries)),
         Field::new("initConfig", &start, Node::table(&start, init_config)),
     ];
-    root.extend(copied(system, "kernelParams"));
+    root.extend(lower_kernel_params(system, &mut complaints));
     root.extend(copied(system, "extensionPoints"));
     if complaints.is_empty() {
         return Ok(Lowered {
@@ -69,6 +71,63 @@ pub fn lower(system: &Node) -> Result<Lowered, Vec<Complaint>> {
 
 fn copied(node: &Node, key: &str) -> Option<Field> {
     node.fields().iter().find(|field| field.key == key).cloned()
+}
+
+/// The manifest's parameters, with a resource profile for each program that
+/// has a budget.
+fn lower_kernel_params(system: &Node, complaints: &mut Vec<Complaint>) -> Option<Field> {
+    const PROFILES: &str = "resourceProfiles";
+    let programs = system.get("programs").map_or(&[][..], Node::fields).iter();
+    let budgets: Vec<Node> = programs
+        .filter_map(|program| lower_budget(program, complaints))
+        .collect();
+    let params = copied(system, "kernelParams");
+    let Some(first) = budgets.first().map(|first| first.span.clone()) else {
+        return params;
+    };
+    let empty = || Node::table(&first, Vec::new());
+    let mut params = params.unwrap_or_else(|| Field::new("kernelParams", &first, empty()));
+    if let Value::Table(fields) = &mut params.node.value {
+        let profiles = fields.iter_mut().find(|field| field.key == PROFILES);
+        match profiles.map(|field| &mut field.node.value) {
+            Some(Value::List(profiles)) => profiles.extend(budgets),
+            _ => {
+                let list = Node::new(&first, Value::List(budgets));
+                fields.push(Field::new(PROFILES, &first, list));
+            }
+        }
+    }
+    Some(params)
+}
+
+/// The resource profile of a program that has a budget.
+fn lower_budget(program: &Field, complaints: &mut Vec<Complaint>) -> Option<Node> {
+    let field = |key| program.node.fields().iter().find(|field| field.key == key);
+    let (given, absent) = match (field("budgetUs"), field("periodUs")) {
+        (None, None) => return None,
+        (Some(budget), Some(period)) => {
+            let name = format!("{PROGRAM_PROFILE}{}", program.key);
+            let name = Node::text(&program.key_span, &name);
+            let fields = vec![
+                Field::new("name", &program.key_span, name),
+                Field::new(
+                    "cpuBudgetUsPerWindow",
+                    &budget.key_span,
+                    budget.node.clone(),
+                ),
+                Field::new("cpuWindowUs", &period.key_span, period.node.clone()),
+            ];
+            return Some(Node::table(&program.node.span, fields));
+        }
+        (Some(given), None) => (given, "periodUs"),
+        (None, Some(given)) => (given, "budgetUs"),
+    };
+    complaints.push(Complaint::new(
+        &given.key_span,
+        format!("`{}` without `{absent}`", given.key),
+        format!("write `{absent}` as well: a budget is so much in every period"),
+    ));
+    None
 }
 
 fn binary(program: &ProgramFile) -> Node {

@@ -10,7 +10,7 @@ use capos_config::ring::MAX_TRANSFER_DESCRIPTORS;
 use capos_config::{
     ENDPOINT_INTERFACE_ID, KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, ResourceProfile,
 };
-use ring_server_core::PROCESS_SLOTS;
+use ring_server_core::{BudgetRefused, CpuBudget, PROCESS_SLOTS, PROGRAM_PROFILE};
 
 use super::located::{Complaint, choose, listed};
 use super::lower::{INIT, INIT_CAPS};
@@ -43,6 +43,7 @@ pub fn check(manifest: &Node) -> Vec<Complaint> {
     checker.services();
     checker.end();
     checker.quotas();
+    checker.budgets();
     checker.complaints
 }
 
@@ -631,6 +632,49 @@ impl<'a> Checker<'a> {
             .map_or(0, |init| list(init, "caps").len());
         let held = init + SPAWN_RESULT_CAPS * services.len() + endpoints.count();
         self.quota(system, "capLimit", held, "capabilities of init");
+    }
+
+    /// Resource profiles that limit one program must name one, and say what can
+    /// be kept.
+    fn budgets(&mut self) {
+        let params = self.manifest.get("kernelParams");
+        let profiles = params.map_or(&[][..], |params| list(params, "resourceProfiles"));
+        let programs = self.program_names();
+        for profile in profiles {
+            let Some(program) = text(profile, "name").strip_prefix(PROGRAM_PROFILE) else {
+                continue;
+            };
+            if !programs.contains(&program) && program != INIT {
+                let what = format!("a budget for a program `{program}` that there is not");
+                let advice = choose(program, &programs, "declare it under `programs`");
+                self.complain(profile.get("name").unwrap_or(profile), what, advice);
+            }
+            let number = |key| profile.get(key).and_then(Node::as_uint).unwrap_or_default();
+            let (budget, period) = (number("cpuBudgetUsPerWindow"), number("cpuWindowUs"));
+            let (at, what, advice) = match CpuBudget::new(budget, period) {
+                Ok(_) => continue,
+                Err(BudgetRefused::Period) => (
+                    "cpuWindowUs",
+                    format!("a period of {period} us cannot be kept"),
+                    format!(
+                        "write {} to {}",
+                        CpuBudget::PERIOD_LEAST_US,
+                        CpuBudget::PERIOD_MOST_US
+                    ),
+                ),
+                Err(BudgetRefused::TooShort) => (
+                    "cpuBudgetUsPerWindow",
+                    format!("a budget of {budget} us cannot be kept"),
+                    format!("write {} at least", CpuBudget::LEAST_US),
+                ),
+                Err(BudgetRefused::NoLimit) => (
+                    "cpuBudgetUsPerWindow",
+                    format!("a budget of {budget} us in {period} us is no limit"),
+                    "write less than the period, or leave both out".to_owned(),
+                ),
+            };
+            self.complain(profile.get(at).unwrap_or(profile), what, advice);
+        }
     }
 
     fn quota(&mut self, profile: &Node, key: &str, needed: usize, of: &str) {

@@ -152,6 +152,12 @@ pub static PROGRAM: Shape = Shape {
             Kind::Choice(&["capos-rt"]),
             "instead of a path: the program inside the published runtime crate",
         ),
+        optional(
+            "budgetUs",
+            U64,
+            "microseconds of the processor that each process of it may have, all its threads together, in every `periodUs`; 500 at least. Kept on kernels with MCS",
+        ),
+        optional("periodUs", U64, "length of that period, 1000 to 1000000"),
     ],
 };
 
@@ -527,7 +533,11 @@ pub static RESOURCE_PROFILE: Shape = Shape {
         optional("replyScratchLimitBytes", U64, "longest exception"),
         optional("logQuotaBytesPerWindow", U64, "bytes logged"),
         optional("networkProfile", Kind::Text, "its network policy"),
-        optional("cpuBudgetUsPerWindow", U64, "processor time"),
+        optional(
+            "cpuBudgetUsPerWindow",
+            U64,
+            "processor time; kept for profiles called `program:` and a program's name",
+        ),
         optional("cpuWindowUs", U64, "in this window"),
         optional("timerWaiterLimit", U32, "concurrent sleeps"),
         optional("launcherProfile", Kind::Text, "its launcher policy"),

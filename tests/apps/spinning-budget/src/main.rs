@@ -1,0 +1,185 @@
+//! A program that may have a tenth of the processor and wants all of it, beside
+//! one of the same priority that works.
+//!
+//! The first program says how long the same work takes: alone, beside a child
+//! that spins without a limit, and beside one at a time that is limited to 1 ms
+//! in 10 ms and spins with one thread, with sixteen, or by calls for which the
+//! system works. The limited ones must leave it at least [`LEFT_MIN`]
+//! thousandths of the processor; the one without a limit shows that this takes
+//! one.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::hint;
+
+use capos::KernelCapSource;
+use capos::prelude::*;
+use raw_ring::family;
+use raw_ring::memory_entries as memory;
+use raw_ring::proof::{self, Failure, Process, Proof, that};
+use raw_ring::threads::{CONTROL, FOREVER, PARK, SPAWNER, Team};
+
+const NAME: &str = "spinning-budget";
+/// The same program under the name that is limited.
+const LIMITED: &str = "limited";
+/// Children are told what to do by a capability of one of these names.
+const SPIN: &str = "spin";
+const TEAM: &str = "team";
+const CALL: &str = "call";
+
+/// Threads of a team beside its first.
+const TEAM_MORE: u64 = 15;
+/// Time for a child to get ready.
+const SETTLED_NS: u64 = 30_000_000;
+/// Rounds of work that waits for nothing.
+const ROUNDS: u64 = 25_000_000;
+/// What limited children must leave, in thousandths of the processor.
+const LEFT_MIN: u64 = 850;
+/// What a child without a limit leaves: half.
+const FREE: core::ops::Range<u64> = 400..600;
+
+/// Pages whose protection is changed for ever, sixteen times at each entry.
+const PAGES: u64 = 512;
+const PAGE_BYTES: u64 = 4096;
+
+fn spin() -> ! {
+    let mut rounds = 0_u64;
+    loop {
+        // No `pause`: an emulator makes it an expensive wait.
+        rounds = hint::black_box(rounds + 1);
+    }
+}
+
+extern "C" fn spins(_: u64, _: u32, _: u64, _: u64, _: u64) -> ! {
+    spin()
+}
+
+fn team(process: &mut Process) -> Proof {
+    let team = Team::new(process)?;
+    for _ in 0..TEAM_MORE {
+        team.start(spins, 0)?;
+    }
+    spin()
+}
+
+fn protect_params(addr: u64, prot: u32) -> Vec<u8> {
+    let mut message = capnp::message::Builder::new_default();
+    let mut params =
+        message.init_root::<capos::capos_capnp::virtual_memory::protect_params::Builder<'_>>();
+    params.set_addr(addr);
+    params.set_size(PAGES * PAGE_BYTES);
+    params.set_prot(prot);
+    capnp::serialize::write_message_to_words(&message)
+}
+
+fn calls(process: &mut Process) -> Proof {
+    let cap = process.cap("vm")?;
+    let mut answer = raw_ring::Mailbox::new(memory::ANSWER_BYTES);
+    let params = memory::map_params(0, PAGES * PAGE_BYTES, 3);
+    let ring = &mut process.ring;
+    let cqe = memory::perform(ring, cap, memory::vm::MAP, &params, &mut answer)?;
+    let base = memory::mapped_at(&answer, &cqe)?;
+    for page in 0..PAGES {
+        // SAFETY: the page was mapped just now and nobody else knows it.
+        unsafe { ((base + page * PAGE_BYTES) as *mut u8).write_volatile(1) };
+    }
+    let (read, write) = (protect_params(base, 1), protect_params(base, 3));
+    loop {
+        let entries: [_; 16] = core::array::from_fn(|index| {
+            let params = if index % 2 == 0 { &read } else { &write };
+            raw_ring::Sqe::params(raw_ring::call(cap, 2), params)
+        });
+        ring.flush(&entries)?;
+        ring.drain();
+    }
+}
+
+/// How long the work takes, in nanoseconds.
+fn work(runtime: &mut Runtime) -> Result<u64, Failure> {
+    let missing = |_| Failure::new("no timer");
+    let failed = |error: ClientError| Failure::new(format!("timer: {error:?}"));
+    let mut timer: TimerClient = runtime.capset().get_client(b"timer").map_err(missing)?;
+    let mut ring = runtime.ring_client().map_err(|_| Failure::new("ring"))?;
+    timer
+        .sleep_wait(&mut ring, SETTLED_NS, FOREVER)
+        .map_err(failed)?;
+    let before = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
+    for round in 0..ROUNDS {
+        hint::black_box(round);
+    }
+    let after = timer.now_wait(&mut ring, FOREVER).map_err(failed)?;
+    Ok(after.monotonic_ns - before.monotonic_ns)
+}
+
+/// How long it takes beside a child, which is ended then.
+fn beside(runtime: &mut Runtime, program: &str, role: &'static str) -> Result<u64, Failure> {
+    let grants = [
+        family::fresh(role, KernelCapSource::Console),
+        family::fresh("console", KernelCapSource::Console),
+        family::fresh("vm", KernelCapSource::VirtualMemory),
+        family::fresh(CONTROL, KernelCapSource::ThreadControl),
+        family::fresh(SPAWNER, KernelCapSource::ThreadSpawner),
+        family::fresh(PARK, KernelCapSource::ParkSpace),
+    ];
+    let child = family::spawn(runtime, program, &grants)?;
+    let taken = work(runtime)?;
+    child.terminate(runtime)?;
+    Ok(taken)
+}
+
+fn print(runtime: &mut Runtime, line: &str) -> Proof {
+    let missing = |_| Failure::new("no console");
+    let mut console: ConsoleClient = runtime.capset().get_client(b"console").map_err(missing)?;
+    let mut ring = runtime.ring_client().map_err(|_| Failure::new("ring"))?;
+    let written = console.write_line_wait(&mut ring, line, FOREVER);
+    written.map_err(|error| Failure::new(format!("console: {error:?}")))
+}
+
+/// Says what children leave, one after the other, and refuses what is too
+/// little.
+fn parent(runtime: &mut Runtime) -> Proof {
+    let alone = work(runtime)?;
+    print(runtime, &format!("budget alone: work={alone} ns"))?;
+    let limited = LEFT_MIN..1001;
+    for (child, program, role, fine) in [
+        ("a spinning child without a limit", NAME, SPIN, FREE),
+        (
+            "a spinning child with 1 ms in 10 ms",
+            LIMITED,
+            SPIN,
+            limited.clone(),
+        ),
+        ("a calling child with it", LIMITED, CALL, limited.clone()),
+        (
+            "sixteen spinning threads with it together",
+            LIMITED,
+            TEAM,
+            limited,
+        ),
+    ] {
+        let left = alone * 1000 / beside(runtime, program, role)?;
+        print(runtime, &format!("budget beside {child}: left={left}/1000"))?;
+        that(fine.contains(&left), "what is left")?;
+    }
+    Ok(())
+}
+
+fn main(runtime: Runtime) -> i64 {
+    let is = |role: &str| runtime.capset().get(role.as_bytes()).is_ok();
+    if is(SPIN) {
+        spin();
+    }
+    if is(TEAM) {
+        return proof::run(&runtime, "spinning-budget team", team);
+    }
+    if is(CALL) {
+        return proof::run(&runtime, "spinning-budget calls", calls);
+    }
+    proof::run_parent(runtime, NAME, parent)
+}
+
+entry_point!(main);
