@@ -73,6 +73,7 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo '                   JOBS=...     machines that run at a time (the processors)'
 	@echo '                   KERNELS="bundled DIR"  on each of these kernels in turn:'
 	@echo '                                bundled, or an installed seL4; absent ones are skipped'
 	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
@@ -115,7 +116,8 @@ check: packages rust
 	@$(evidence) wording
 
 test: packages rust
-	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") $(PROOF)
+	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") \
+		$(if $(JOBS),--jobs "$(JOBS)") $(PROOF)
 
 bench: packages rust
 	@$(compose) bench $(if $(ACCEPT),--accept)
