@@ -49,7 +49,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
-	audit proof-check claims assurance doctor \
+	audit proof-check claims assurance doctor reproduce \
 	packages rust soak storm reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
@@ -96,6 +96,8 @@ help:
 	@echo 'make claims      run the evidence for what claims.toml says'
 	@echo '                   ALL=1        also what takes minutes;  CLAIM="..." only these'
 	@echo 'make assurance   count the trusted code for docs/assurance.md'
+	@echo 'make reproduce   build the image of SYSTEM twice, from nothing, in two folders; print'
+	@echo '                   the digests and fail unless they are the same'
 	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
@@ -182,6 +184,10 @@ claims: packages rust
 
 assurance: rust
 	@$(evidence) assurance
+
+reproduce: packages rust
+	@cargo build --quiet --locked --package sel4-compose
+	@sh tools/setup/reproduce.sh target/debug/sel4-compose "$(SYSTEM)"
 
 sites: rust
 	@$(compose) sites "$(APP)"
