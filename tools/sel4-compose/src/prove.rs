@@ -221,9 +221,7 @@ impl<'a> Prover<'a> {
         };
         let ready = self.ready(&unjudged).map_err(|error| vec![error])?;
         let kernel = ready.kernel.clone();
-        let proof = ready
-            .conduct(&unjudged)
-            .unwrap_or_else(|error| failed(error));
+        let proof = ready.conduct(&unjudged).unwrap_or_else(failed);
         match proof.outcome {
             Some(outcome) if proof.complaints.is_empty() => Ok(rows(&kernel, scenario, &outcome)),
             _ => Err(proof.complaints),
@@ -538,5 +536,21 @@ mod tests {
         assert!(!usual.contains(&"soak".into()));
         let named = names(select(all, &["soak".into()]).expect("it exists"));
         assert_eq!(named, ["soak"]);
+    }
+
+    /// The storm of 10 MB is about the system people boot.
+    #[test]
+    fn the_system_of_the_storm_is_the_default_one_with_longer_sessions() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let lines = |file: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(root.join(file)).expect("the file is there");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let lines = lines.map(|line| line.replace("\"../../services/", "\"services/"));
+            lines.filter(|line| !line.is_empty()).collect()
+        };
+        let mut storm = lines("tests/systems/login-storm-10mb.toml");
+        let longer = storm.pop().expect("a last line");
+        assert!(longer.starts_with("sessionLifetimes"), "{longer}");
+        assert_eq!(storm, lines("system.toml"));
     }
 }
