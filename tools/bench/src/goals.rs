@@ -20,12 +20,15 @@ pub struct Goal {
 pub enum Formula {
     /// One row over another.
     Ratio(&'static str, &'static str),
+    /// The row itself: where a goal is a time, an instruction stands for a
+    /// nanosecond, as QEMU counts.
+    Median(&'static str),
     /// One row less another, for so many entries.
     Beyond(&'static str, &'static str, u64),
 }
 
 /// Every goal.
-pub const GOALS: [Goal; 6] = [
+pub const GOALS: [Goal; 13] = [
     Goal {
         operation: "`cap_enter` with 1 NOP, of a raw fault round trip",
         formula: Formula::Ratio("nop batch=1", "raw-fault-round-trip"),
@@ -71,6 +74,48 @@ pub const GOALS: [Goal; 6] = [
         reason: "each wake-up is a trap and a resumption by registers; two of those alone \
                  are more than 1.5 raw round trips",
     },
+    Goal {
+        operation: "direct transport call of 4 words, of a raw call",
+        formula: Formula::Ratio("direct-call words=4", "raw-call-cross words=4"),
+        at_most: 1.15,
+        reason: "",
+    },
+    Goal {
+        operation: "direct transport: open a session, which brings a capability",
+        formula: Formula::Median("direct-open-session"),
+        at_most: 5000.0,
+        reason: "",
+    },
+    Goal {
+        operation: "direct transport: 100 frames in one bundle",
+        formula: Formula::Median("direct-pre-grant frames=100"),
+        at_most: 10000.0,
+        reason: "",
+    },
+    Goal {
+        operation: "direct transport: register a queue, with its notification",
+        formula: Formula::Median("direct-register-queue"),
+        at_most: 5000.0,
+        reason: "",
+    },
+    Goal {
+        operation: "signal to another domain and its signal back",
+        formula: Formula::Median("raw-signal-round-trip"),
+        at_most: 2000.0,
+        reason: "",
+    },
+    Goal {
+        operation: "direct transport: kick 8 descriptors and wait for completion",
+        formula: Formula::Median("direct-kick-complete descriptors=8"),
+        at_most: 50000.0,
+        reason: "",
+    },
+    Goal {
+        operation: "direct transport: revoke a session with 500 derived capabilities",
+        formula: Formula::Median("direct-revoke derived=500"),
+        at_most: 120000.0,
+        reason: "",
+    },
 ];
 
 impl Goal {
@@ -79,6 +124,7 @@ impl Goal {
     pub fn measured(&self, run: &Run) -> Option<f64> {
         match self.formula {
             Formula::Ratio(row, base) => Some(run.median(row)? as f64 / run.median(base)? as f64),
+            Formula::Median(row) => Some(run.median(row)? as f64),
             Formula::Beyond(row, base, count) => {
                 let beyond = run.median(row)? as f64 - run.median(base)? as f64;
                 Some(beyond / count as f64)
@@ -96,9 +142,10 @@ impl Goal {
 impl Formula {
     /// The rows it names.
     #[must_use]
-    pub const fn rows(&self) -> [&'static str; 2] {
+    pub fn rows(&self) -> Vec<&'static str> {
         match *self {
-            Self::Ratio(row, base) | Self::Beyond(row, base, _) => [row, base],
+            Self::Median(row) => vec![row],
+            Self::Ratio(row, base) | Self::Beyond(row, base, _) => vec![row, base],
         }
     }
 }

@@ -20,7 +20,9 @@ pub fn goal_table(run: &Run) -> String {
     let mut text =
         String::from("| operation | goal | measured | | rows |\n|---|---|---|---|---|\n");
     for goal in &GOALS {
-        let rows = goal.formula.rows().map(|row| format!("`{row}`")).join(", ");
+        let rows = goal.formula.rows().into_iter();
+        let rows: Vec<String> = rows.map(|row| format!("`{row}`")).collect();
+        let rows = rows.join(", ");
         let (measured, verdict) = match goal.measured(run) {
             None => ("not measured".into(), "missing"),
             Some(figure) if goal.holds(figure) => (round(figure), "held"),
