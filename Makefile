@@ -7,13 +7,20 @@ BIN         ?=
 WITH        ?=
 CAPS        ?= console
 KERNEL      ?= release
+KERNELS     ?=
 SEL4_PREFIX ?=
 TIMEOUT     ?= 60
 ICOUNT      ?=
 MEMORY      ?=
 SYSTEM      ?= system.toml
+SCRIPT      ?=
+HEADLESS    ?=
+RECORDING   ?= build/recording
 IMAGE       ?= build/image
 JSON        ?=
+EVERY       ?=
+ALL         ?=
+CLAIM       ?=
 CONFIG      ?=
 REQUIRE     ?=
 LOG         ?=
@@ -34,19 +41,25 @@ compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet)
 	--package sel4-compose -- --kernel "$(KERNEL)" \
 	$(if $(SEL4_PREFIX),--prefix "$(SEL4_PREFIX)") \
 	$(if $(MEMORY),--memory "$(MEMORY)") $(if $(ICOUNT),--icount) $(if $(LOG),--log)
+# A person at the terminal is stopped only where that was asked for.
+patience = $(if $(filter file,$(origin TIMEOUT)),,--timeout "$(TIMEOUT)")
 evidence = cargo run --quiet --package evidence --
 application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	$(if $(WITH),--with "$(WITH)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
-.PHONY: help setup check test bench simulate system image inspect app gdb sites clean \
-	proof-check \
-	packages rust soak reference fuzz-smoke mutants coverage
+.PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
+	audit proof-check claims assurance doctor \
+	packages rust soak storm reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make simulate    boot a system in QEMU and show what it prints'
+	@echo 'make simulate    boot a system in QEMU, with its terminal on yours'
 	@echo '                   SYSTEM=...   its description (system.toml)'
+	@echo '                   SCRIPT=...   file of lines to type at its terminal'
+	@echo '                   HEADLESS=1   need no terminal, show what its terminal shows'
+	@echo 'make recording   picture and text of what its terminal shows, for SCRIPT=...'
+	@echo '                   RECORDING=...  files without suffix (build/recording)'
 	@echo 'make system      check the description SYSTEM, build nothing'
 	@echo 'make image       build its image'
 	@echo '                   IMAGE=...    directory it goes to (build/image)'
@@ -60,25 +73,34 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo '                   KERNELS="bundled DIR"  on each of these kernels in turn:'
+	@echo '                                bundled, or an installed seL4; absent ones are skipped'
 	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
 	@echo '                   ACCEPT=1     make test compares with these counts from now on'
 	@echo 'make soak        start and end programs without end, then compare the books'
 	@echo '                   CYCLES=2000  how many;  SEED=1 another order of things'
+	@echo 'make storm       type 10 MB of noise at the login prompt and in the shell'
 	@echo 'make check       format and lints only'
 	@echo 'make fuzz-smoke  each fuzzer for a bounded time (needs a nightly toolchain)'
 	@echo '                   SECONDS=10   per fuzzer;  FUZZER="..." only these'
 	@echo 'make mutants     break rules of the core on purpose; tests must notice each'
 	@echo '                   MUTANT="..." only these'
 	@echo 'make coverage    line coverage of the core'
+	@echo 'make doctor      what stops this machine or kernel from running a system, and the repair'
+	@echo 'make audit       run SYSTEM and compare what its processes really hold with the books'
+	@echo '                   EVERY=ms     also while it runs;  SCRIPT=...  lines to type'
 	@echo 'make proof-check how far the kernel is from the configuration the proofs are about'
 	@echo '                   CONFIG=...   a prefix or a gen_config.json;  JSON=1'
 	@echo '                   REQUIRE=1    fail unless it is that configuration'
+	@echo 'make claims      run the evidence for what claims.toml says'
+	@echo '                   ALL=1        also what takes minutes;  CLAIM="..." only these'
+	@echo 'make assurance   count the trusted code for docs/assurance.md'
 	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
 	@echo 'make clean       remove everything that was built'
 	@echo
-	@echo 'TIMEOUT=60       seconds before a guest is stopped'
+	@echo 'TIMEOUT=60       seconds before a guest is stopped (a person at its terminal never)'
 	@echo 'KERNEL=release   bundled seL4: release, debug, sysenter or smp'
 	@echo 'SEL4_PREFIX=dir  an installed seL4 instead of a bundled one'
 	@echo 'MEMORY=...       memory of the machine in MiB (what the system says, or 512)'
@@ -90,9 +112,10 @@ setup: packages rust
 
 check: packages rust
 	@$(compose) lint
+	@$(evidence) wording
 
 test: packages rust
-	@$(compose) test $(PROOF)
+	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") $(PROOF)
 
 bench: packages rust
 	@$(compose) bench $(if $(ACCEPT),--accept)
@@ -100,8 +123,16 @@ bench: packages rust
 soak: packages rust
 	@$(compose) test --caps "cycles-$(CYCLES)=timer seed-$(SEED)=timer" soak
 
+storm: packages rust
+	@$(compose) test login-storm-10mb
+
 simulate: packages rust
-	@$(compose) run "$(SYSTEM)" --timeout "$(TIMEOUT)"
+	@$(compose) run "$(SYSTEM)" $(patience) $(if $(SCRIPT),--script "$(SCRIPT)") \
+		$(if $(HEADLESS),--headless)
+
+recording: packages rust
+	@$(if $(SCRIPT),,echo 'make recording needs SCRIPT=, the lines to type at the terminal' >&2; exit 2)
+	@$(compose) run "$(SYSTEM)" $(patience) --script "$(SCRIPT)" --record "$(RECORDING)"
 
 system: packages rust
 	@$(compose) check "$(SYSTEM)"
@@ -133,9 +164,22 @@ reference: rust
 inspect: packages rust
 	@$(compose) inspect "$(SYSTEM)" $(if $(JSON),--json)
 
+doctor: rust
+	@$(compose) doctor $(if $(JSON),--json)
+
+audit: packages rust
+	@$(compose) audit "$(SYSTEM)" $(if $(EVERY),--every "$(EVERY)") \
+		$(if $(SCRIPT),--script "$(SCRIPT)") --timeout "$(TIMEOUT)"
+
 proof-check: packages rust
 	@$(compose) proof-check $(if $(CONFIG),"$(CONFIG)") $(if $(REQUIRE),--require) \
 		$(if $(JSON),--json)
+
+claims: packages rust
+	@$(evidence) claims $(if $(ALL),--all) $(CLAIM)
+
+assurance: rust
+	@$(evidence) assurance
 
 sites: rust
 	@$(compose) sites "$(APP)"

@@ -19,6 +19,7 @@ use core::fmt;
 
 use capos_config::RESERVED_INIT_BINARY_NAME;
 use capos_config::manifest::KernelBootstrapManifest;
+use capos_domains::System;
 use capos_loader::read_bootstrap_manifest;
 use ring_server_core::PrepareError;
 use sha2::{Digest, Sha256};
@@ -47,6 +48,8 @@ pub enum ArchiveError {
     Mismatch(String),
     /// The manifest does not decode or breaks a rule of the manifest format.
     Manifest(capos_config::Error),
+    /// The compiled system description is malformed.
+    Domains(capos_domains::Malformed),
     /// The manifest names a program that is not there.
     NoProgram,
 }
@@ -63,6 +66,7 @@ impl fmt::Display for ArchiveError {
             Self::NoDigest(name) => write!(f, "{name}: no digest"),
             Self::Mismatch(name) => write!(f, "{name}: hash mismatch"),
             Self::Manifest(error) => write!(f, "{MANIFEST}: {error}"),
+            Self::Domains(error) => write!(f, "{}: {error}", capos_domains::ENTRY),
             Self::NoProgram => write!(f, "the first program is not under {PROGRAMS}"),
         }
     }
@@ -92,6 +96,31 @@ impl Package {
             started: false,
         };
         Ok((package, decoded))
+    }
+
+    /// The program of a protection domain; the log says why there is none.
+    pub fn domain(&self, name: &str) -> Option<&'static [u8]> {
+        let is_it = |entry: &&Entry| {
+            let path = entry.name.strip_prefix(capos_domains::DIRECTORY);
+            path.and_then(|path| path.strip_prefix('/')) == Some(name)
+        };
+        let entry = self.archive.entries.iter().find(is_it)?;
+        match entry.contents() {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                log!("domain {name}: {error}");
+                None
+            }
+        }
+    }
+
+    /// The compiled system description.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]
+    pub fn domains(&self) -> Result<System, ArchiveError> {
+        let bytes = self.archive.get(capos_domains::ENTRY)?;
+        capos_domains::decode(bytes).map_err(ArchiveError::Domains)
     }
 
     /// The ELF file of a program. The first one asked for may be the supplied
@@ -177,6 +206,17 @@ impl Archive {
         let is_it = |entry: &&Entry| entry.name.strip_prefix(PROGRAMS) == Some(name);
         let entry = self.entries.iter().find(is_it);
         entry.ok_or(ArchiveError::NoProgram)?.contents()
+    }
+
+    /// The contents of the entry called `name`, if there is one.
+    ///
+    /// # Errors
+    /// There are several, or it is not what was packed.
+    pub fn optional(&self, name: &'static str) -> Result<Option<&'static [u8]>, ArchiveError> {
+        match self.entries.iter().any(|entry| entry.name == name) {
+            true => self.get(name).map(Some),
+            false => Ok(None),
+        }
     }
 
     /// The contents of the one entry called `name`.

@@ -5,7 +5,9 @@ use core::panic::PanicInfo;
 
 use alloc::vec::Vec;
 
-use cap_broker::{Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, Trigger};
+use cap_broker::{
+    Broker, BrokerError, DeviceError, Object, ObjectKind, Pin, PortRange, Trigger, cap_of,
+};
 use capos_config::ResourceProfile;
 use capos_config::manifest::{KernelBootstrapManifest, LogLevel};
 use capos_loader::layout::PAGE_BYTES;
@@ -13,14 +15,19 @@ use ring_server_core::{
     CAPSET_PAGE_BYTES, Class, CreateError, Grant, Limits, Machine, PROCESS_SLOTS, PrepareError,
     ProcessSpec, Server, UnsupportedSource,
 };
-use sel4::{BootInfoPtr, CapRights, cap, init_thread};
+use sel4::{BootInfoPtr, CapRights, ObjectBlueprint, cap, init_thread};
 use sel4_root_task::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 use crate::archive::{Archive, ArchiveError, Package, Verification};
+use crate::audit::{self, Auditor};
 use crate::books::Comparison;
 use crate::clock::{Clock, ClockError, HPET_PADDR};
+use crate::console::Console;
+use crate::domains::{Domains, DomainsError};
+use crate::driven::Driven;
 use crate::entropy::{NoEntropy, boot_secret};
 use crate::gate::{Gate, TERMINAL_BADGE, TIMER_BADGE, TimerIrq};
+use crate::means::Means;
 use crate::serial::{COM1, COM2, COM3, Uart};
 use crate::terminal::{COM2_PIN, COM2_TRIGGER, TerminalLine};
 use crate::world::World;
@@ -39,12 +46,17 @@ pub enum BootError {
     Kernel(sel4::Error),
     /// No console answers at COM1.
     NoConsole,
+    /// A region shared with a serial driver does not have the size of a
+    /// ring: a page and a power of two.
+    NoRing,
     /// The timer.
     Clock(ClockError),
     /// No secret can be made.
     Entropy(NoEntropy),
     /// The boot archive.
     Archive(ArchiveError),
+    /// The protection domains.
+    Domains(DomainsError),
     /// The first program; the log has the reason.
     Program(PrepareError),
     /// The server refused the first process.
@@ -58,9 +70,11 @@ impl fmt::Display for BootError {
             Self::Device(error) => write!(f, "device: {error}"),
             Self::Kernel(error) => write!(f, "seL4: {error:?}"),
             Self::NoConsole => f.write_str("no UART answers at COM1"),
+            Self::NoRing => f.write_str("a region of a serial driver has not the size of a ring"),
             Self::Clock(error) => write!(f, "clock: {error:?}"),
             Self::Entropy(NoEntropy) => f.write_str("the processor has no working RDRAND"),
             Self::Archive(error) => write!(f, "boot archive: {error}"),
+            Self::Domains(error) => write!(f, "{error}"),
             Self::Program(error) => write!(f, "first program: {error:?}"),
             Self::Create(CreateError::Unsupported(UnsupportedSource(source))) => {
                 write!(
@@ -90,6 +104,7 @@ from! {
     ClockError => Clock,
     NoEntropy => Entropy,
     ArchiveError => Archive,
+    DomainsError => Domains,
     PrepareError => Program,
     CreateError => Create,
 }
@@ -100,7 +115,8 @@ from! {
 /// The first step that failed; the log says which, if there is a log yet.
 pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let mut broker = Broker::new(bootinfo)?;
-    let console = open_ports(&mut broker)?;
+    let (uart, com1) = open_ports(&mut broker)?;
+    let com2 = broker.request_ports(hardware::TERMINAL)?;
     sel4_root_task::set_panic_hook(on_panic);
     watch_self(bootinfo, &mut broker)?;
     extend_heap(&mut broker)?;
@@ -112,20 +128,47 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
+    open_reply(&mut broker)?;
     let (timer, notification) = open_timer(&mut broker, &mut clock)?;
-    let terminal = open_terminal(&mut broker, notification)?;
+    let means = Means::new(&mut broker, bootinfo, endpoint)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;
     let Verification { bytes, ticks } = archive.verification;
+    let audit = archive.optional(audit::ENTRY)?.map(Auditor::new);
     let (package, manifest) = Package::open(archive)?;
     if is_debugged(&manifest) {
         log!("boot archive: {bytes} bytes verified in {ticks} ticks");
     }
+    let system = package.domains()?;
+    let count = system.domains.len();
+    let lent = [(hardware::CONSOLE, com1), (hardware::TERMINAL, com2)];
+    let mut domains = Domains::start(
+        &mut broker,
+        &package,
+        system,
+        endpoint,
+        notification,
+        &lent,
+        &means,
+    )?;
+    let driven = driven(&mut domains, &broker, hardware::CONSOLE)?;
+    let mut console = Console::new(uart, driven);
+    if is_debugged(&manifest) {
+        console.measure();
+    }
+    let driven = driven_terminal(&mut domains, &broker, com2)?;
+    let terminal = match driven {
+        Some(line) => Some(line),
+        None => open_terminal(&mut broker, com2, notification)?,
+    };
+    log!("protection domains {count}");
     let mut gate = Gate {
-        world: World::new(broker, clock, console, package, endpoint),
+        world: World::new(broker, clock, console, package, means),
         server: Server::with_boot_secret(boot_secret()?),
         endpoint,
         timer,
+        domains,
         books: None,
+        audit,
     };
     gate.world.terminal = terminal;
     gate.world.set_clock_reading(reading);
@@ -139,6 +182,8 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     gate.server.set_memory_capacity(capacity);
     gate.books = is_debugged(&manifest).then(Comparison::default);
     start_first(&mut gate, &manifest)?;
+    gate.audit.iter().for_each(audit::announce);
+    gate.audit("boot");
     Ok(gate)
 }
 
@@ -187,13 +232,13 @@ fn watch_self(bootinfo: &BootInfoPtr, broker: &mut Broker) -> Result<(), BootErr
         kind: ObjectKind::Untyped,
         size_bits: WATCH_UNTYPED_BITS as u8,
     })?;
-    let slots = [broker.allocate_slot()?, broker.allocate_slot()?];
-    let slots = slots.map(|slot| slot.0 as usize);
+    let mut slots = [0; WATCH_SLOTS];
+    for slot in &mut slots {
+        *slot = broker.allocate_slot()?.0 as usize;
+    }
     let memory = cap::Untyped::from_bits(memory.slot().0.into());
     Ok(watch_faults(bootinfo, memory, slots, Some(on_fault))?)
 }
-
-const _: () = assert!(WATCH_SLOTS == 2, "as many slots as are taken here");
 
 /// Runs on the watching thread, which has no IPC buffer: writing to ports is
 /// all it can do.
@@ -216,7 +261,7 @@ fn on_panic(info: &PanicInfo<'_>) {
 }
 
 /// Opens log, console and the way to stop the machine.
-fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
+fn open_ports(broker: &mut Broker) -> Result<(Uart, cap::IoPort), BootError> {
     end::open(broker.request_ports(hardware::DEBUG_EXIT)?);
     let com1 = broker.request_ports(hardware::CONSOLE)?;
     let com3 = broker.request_ports(hardware::LOG)?;
@@ -226,7 +271,18 @@ fn open_ports(broker: &mut Broker) -> Result<Uart, BootError> {
     } else {
         log::open(com1, COM1);
     }
-    console.ok_or(BootError::NoConsole)
+    Ok((console.ok_or(BootError::NoConsole)?, com1))
+}
+
+/// Makes the object by which faults are answered, where that takes one. One
+/// will do: a fault that is not answered before the next is received is
+/// answered by writing registers, if at all (`crate::gate`, G1).
+fn open_reply(broker: &mut Broker) -> Result<(), BootError> {
+    if ObjectBlueprint::reply().is_some() {
+        let reply = broker.create_object(broker.sizes().object(ObjectKind::Reply))?;
+        sel4::set_reply_object(cap_of(&reply));
+    }
+    Ok(())
 }
 
 /// Stops the PIT, which shares the HPET timer's pin, and calibrates.
@@ -280,23 +336,49 @@ fn badged(
     Ok(badged)
 }
 
-/// Opens the terminal, if a UART answers at COM2.
+/// A port whose driver is among the domains.
+fn driven(
+    domains: &mut Domains,
+    broker: &Broker,
+    ports: PortRange,
+) -> Result<Option<Driven>, BootError> {
+    let Some(port) = domains.driver_of(broker, ports) else {
+        return Ok(None);
+    };
+    // SAFETY: a region of the domains is never freed, and the broker maps its
+    // frames, a run, one behind the other in the window, read-write; each port
+    // is asked for once, and nothing else here reaches its regions.
+    let driven = unsafe { Driven::new(port) };
+    driven.map(Some).ok_or(BootError::NoRing)
+}
+
+/// The terminal's line, if a domain drives it and a UART answers.
+fn driven_terminal(
+    domains: &mut Domains,
+    broker: &Broker,
+    ports: cap::IoPort,
+) -> Result<Option<TerminalLine>, BootError> {
+    let Some(driven) = driven(domains, broker, hardware::TERMINAL)? else {
+        return Ok(None);
+    };
+    let uart = Uart::open(ports, COM2)?;
+    Ok(uart.map(|uart| TerminalLine::driven(uart, driven)))
+}
+
+/// Opens the terminal where no domain drives it, if the machine has one.
 fn open_terminal(
     broker: &mut Broker,
+    ports: cap::IoPort,
     notification: cap::Notification,
 ) -> Result<Option<TerminalLine>, BootError> {
-    let Some(uart) = Uart::open(broker.request_ports(hardware::TERMINAL)?, COM2)? else {
+    let Some(uart) = Uart::open(ports, COM2)? else {
         return Ok(None);
     };
     let handler = broker.request_irq(COM2_PIN, COM2_TRIGGER)?;
     handler.irq_handler_set_notification(badged(broker, notification, TERMINAL_BADGE)?)?;
     handler.irq_handler_ack()?;
     uart.listen()?;
-    Ok(Some(TerminalLine {
-        uart,
-        handler,
-        pending: false,
-    }))
+    Ok(Some(TerminalLine::own(uart, handler)))
 }
 
 /// Makes and starts the process the manifest calls init.

@@ -7,7 +7,8 @@
 //!
 //! The CSpace is a CNode with a slot for each thread a process can have, shared
 //! by them all. A slot holds the fault endpoint, badged with the place of its
-//! thread, from the first time that place is used. The CNode's guard is a number
+//! thread, from the first time that place is used; where the kernel keeps the
+//! endpoint in the thread instead ([`crate::means`]), it stays empty. The CNode's guard is a number
 //! no program holds in a register by accident, so that a stray seL4 call is a
 //! capability fault with a report instead of a message.
 //!
@@ -29,15 +30,18 @@
 use alloc::string::String;
 use core::fmt;
 
-use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId};
+use cap_broker::{Broker, BrokerError, ObjectKind, OwnedObject, Rights, SpaceId, cap_of};
 use capos_config::ring::{CapRingHeader, init_ring_header};
 use capos_loader::{
     EntryState, LoadPlan, Protection, TlsSlot,
     layout::{CAPSET_ADDRESS, PAGE_BYTES, RING_ADDRESS},
 };
 use ring_server_core::{Class, Pid, THREADS_MAX, ThreadEntry, Tid};
-use sel4::{CNodeCapData, CPtr, CapRights, CapRightsBuilder, UserContext, cap, init_thread};
+use sel4::{
+    AbsoluteCPtr, CNodeCapData, CPtr, FAULT_HANDLER_IN_TCB, UserContext, cap, cap_type, init_thread,
+};
 
+use crate::means::Means;
 use crate::paging::Repeats;
 use crate::priority;
 use crate::window::{Page, RingWindow};
@@ -47,14 +51,6 @@ const _: () = assert!(1 << CNODE_RADIX == THREADS_MAX, "a slot for each thread")
 /// At most 18 bits on seL4 5.0.0.
 const CSPACE_GUARD: u64 = 0x2_9a5b;
 const CSPACE_GUARD_BITS: usize = 64 - CNODE_RADIX as usize;
-
-/// What the kernel asks of an endpoint it sends faults to, and no more: with
-/// the right to receive, a program could take the faults of others, and answer
-/// them.
-const FAULT_RIGHTS: CapRights = CapRightsBuilder::none()
-    .write(true)
-    .grant_reply(true)
-    .build();
 
 const INDEX_BITS: u32 = 8;
 const _: () = assert!(THREADS_MAX <= 1 << INDEX_BITS, "a place must fit");
@@ -91,6 +87,8 @@ pub struct Thread {
     /// Set while it waits (N2).
     pub saved: Option<Saved>,
     tcb: OwnedObject,
+    /// What it has its time from, where that is an object.
+    time: Option<OwnedObject>,
 }
 
 impl Thread {
@@ -142,6 +140,17 @@ impl Thread {
         context.set_fs_base(fs_base);
         self.tcb().tcb_write_all_registers(false, &context)
     }
+}
+
+/// How the kernel finds the fault endpoint of a thread.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultPlace {
+    /// Its name in the CSpace.
+    pub handler: CPtr,
+    /// The CSpace.
+    pub cspace: cap::CNode,
+    /// The CSpace's guard.
+    pub guard: CNodeCapData,
 }
 
 /// A process: what it is called, what its memory means, and its kernel
@@ -214,7 +223,7 @@ impl Client {
         space: SpaceId,
         program: Program<'_>,
         capset: &[u8; PAGE_BYTES as usize],
-        fault_endpoint: cap::Endpoint,
+        means: &Means,
     ) -> Result<Self, BuildError> {
         let mut client = Self {
             pid: program.pid,
@@ -229,7 +238,7 @@ impl Client {
             threads: [const { None }; THREADS_MAX],
             minted: [false; THREADS_MAX],
         };
-        match client.furnish(broker, &program, capset, fault_endpoint) {
+        match client.furnish(broker, &program, capset, means) {
             Ok(()) => Ok(client),
             Err(error) => {
                 client.tear_down(broker)?;
@@ -243,7 +252,7 @@ impl Client {
         broker: &mut Broker,
         program: &Program<'_>,
         capset: &[u8; PAGE_BYTES as usize],
-        fault_endpoint: cap::Endpoint,
+        means: &Means,
     ) -> Result<(), BuildError> {
         new_page(broker, self.space, CAPSET_ADDRESS, Rights::Read)?.copy_in(0, capset);
         self.load_segments(broker, program)?;
@@ -253,7 +262,7 @@ impl Client {
         let slot = TlsSlot::of(self.pid.slot());
         let pid = u64::from(self.pid.raw());
         let entry = program.plan.entry_state(pid, true, slot);
-        let thread = self.make_thread(broker, fault_endpoint, Tid::MAIN, 0)?;
+        let thread = self.make_thread(broker, means, Tid::MAIN, 0)?;
         Ok(thread
             .tcb()
             .tcb_write_all_registers(false, &context(&entry))?)
@@ -293,51 +302,46 @@ impl Client {
     fn make_thread(
         &mut self,
         broker: &mut Broker,
-        fault_endpoint: cap::Endpoint,
+        means: &Means,
         tid: Tid,
         index: usize,
     ) -> Result<&Thread, BuildError> {
-        let vspace = cap::VSpace::from_bits(broker.space_root(self.space)?.0.into());
-        let cnode = self.mint_fault_endpoint(fault_endpoint, index)?;
+        let vspace = broker.vspace(self.space)?;
+        let cnode = self.furnish_cspace(means, index)?;
+        let badge = badge_of(self.pid, index);
+        let core = (self.pid.slot() + index) as u64 % self.cores;
         let tcb_object = broker.sizes().object(ObjectKind::Tcb);
         let place = self.threads.get_mut(index).ok_or(BuildError::NotPrepared)?;
         let thread = place.insert(Thread {
             tid,
             saved: None,
             tcb: broker.create_object(tcb_object)?,
+            time: None,
         });
-        thread.tcb().tcb_set_space(
-            CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64),
-            cnode,
-            CNodeCapData::new(CSPACE_GUARD, CSPACE_GUARD_BITS),
-            vspace,
-        )?;
+        let tcb = thread.tcb();
+        let place = CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64);
+        let guard = CNodeCapData::new(CSPACE_GUARD, CSPACE_GUARD_BITS);
+        means.with_handler(place, badge, |handler| {
+            tcb.tcb_set_space(handler, cnode, guard, vspace)
+        })?;
         let authority = init_thread::slot::TCB.cap();
-        thread.tcb().tcb_set_priority(authority, self.priority)?;
-        if self.cores > 1 {
-            let core = (self.pid.slot() + index) as u64 % self.cores;
-            thread.tcb().tcb_set_affinity(core)?;
+        tcb.tcb_set_priority(authority, self.priority)?;
+        thread.time = means.make_time(broker, core, None, badge)?;
+        match &thread.time {
+            Some(time) => cap_of::<cap_type::SchedContext>(time).sched_context_bind(tcb)?,
+            None if self.cores > 1 => tcb.tcb_set_affinity(core)?,
+            None => {}
         }
         Ok(thread)
     }
 
-    /// Puts the fault endpoint of a place into the CSpace, which is returned.
-    fn mint_fault_endpoint(
-        &mut self,
-        fault_endpoint: cap::Endpoint,
-        index: usize,
-    ) -> Result<cap::CNode, BuildError> {
+    /// The CSpace, with the fault endpoint of a place in it if it belongs there.
+    fn furnish_cspace(&mut self, means: &Means, index: usize) -> Result<cap::CNode, BuildError> {
         let cspace = self.cspace.as_ref().ok_or(BuildError::NotPrepared)?;
-        let cnode = cap::CNode::from_bits(cspace.slot().0.into());
+        let cnode = cap_of(cspace);
         if !self.minted[index] {
-            let own = init_thread::slot::CNODE.cap();
-            cnode
-                .absolute_cptr_from_bits_with_depth(index as u64, CNODE_RADIX.into())
-                .mint(
-                    &own.absolute_cptr(fault_endpoint.cptr()),
-                    FAULT_RIGHTS,
-                    badge_of(self.pid, index),
-                )?;
+            let slot = (index as u64, CNODE_RADIX);
+            means.furnish_cspace(cnode, slot, badge_of(self.pid, index))?;
             self.minted[index] = true;
         }
         Ok(cnode)
@@ -351,7 +355,7 @@ impl Client {
     pub fn add_thread(
         &mut self,
         broker: &mut Broker,
-        fault_endpoint: cap::Endpoint,
+        means: &Means,
         (tid, index): (Tid, usize),
         entry: &ThreadEntry,
     ) -> Result<(), BuildError> {
@@ -364,7 +368,7 @@ impl Client {
         let (pid, number) = (self.pid.raw().into(), tid.raw().into());
         let context = context(&EntryState::thread(request, pid, number, true));
         let started = self
-            .make_thread(broker, fault_endpoint, tid, index)
+            .make_thread(broker, means, tid, index)
             .and_then(|thread| Ok(thread.tcb().tcb_write_all_registers(true, &context)?));
         if started.is_err() {
             self.remove_thread(broker, index)?;
@@ -378,7 +382,11 @@ impl Client {
     /// The broker's; it is gone all the same.
     pub fn remove_thread(&mut self, broker: &mut Broker, index: usize) -> Result<(), BrokerError> {
         match self.threads.get_mut(index).and_then(Option::take) {
-            Some(thread) => broker.destroy_object(thread.tcb),
+            Some(thread) => {
+                let ended = broker.destroy_object(thread.tcb);
+                let time = thread.time.map(|time| broker.destroy_object(time));
+                ended.and(time.unwrap_or(Ok(())))
+            }
             None => Ok(()),
         }
     }
@@ -395,6 +403,39 @@ impl Client {
             outcome = outcome.and(thread.tcb().tcb_set_priority(authority, priority));
         }
         outcome
+    }
+
+    /// How many threads it has.
+    pub fn thread_count(&self) -> usize {
+        self.threads().count()
+    }
+
+    /// The kernel objects of its threads.
+    pub fn threads(&self) -> impl Iterator<Item = &OwnedObject> {
+        self.threads.iter().flatten().map(|thread| &thread.tcb)
+    }
+
+    /// Names the slots of its CSpace, by index.
+    pub fn cspace(&self) -> Option<impl Fn(usize) -> AbsoluteCPtr + use<>> {
+        let cnode: cap::CNode = cap_of(self.cspace.as_ref()?);
+        Some(move |index| {
+            cnode.absolute_cptr_from_bits_with_depth(index as u64, CNODE_RADIX.into())
+        })
+    }
+
+    /// For each slot of its CSpace, how the thread in that place finds its
+    /// fault endpoint; none where there was no thread yet, or where the kernel
+    /// keeps the endpoint in the thread.
+    pub fn fault_places(&self) -> [Option<FaultPlace>; THREADS_MAX] {
+        let cspace = self.cspace.as_ref().map(cap_of);
+        core::array::from_fn(|index| {
+            let cspace = cspace.filter(|_| self.minted[index] && !FAULT_HANDLER_IN_TCB)?;
+            Some(FaultPlace {
+                handler: CPtr::from_bits(CSPACE_GUARD << CNODE_RADIX | index as u64),
+                cspace,
+                guard: CNodeCapData::new(CSPACE_GUARD, CSPACE_GUARD_BITS),
+            })
+        })
     }
 
     /// The thread in a place, as named by a badge.

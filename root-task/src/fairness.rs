@@ -93,7 +93,7 @@ impl Fairness {
     pub fn spend(&mut self, pid: Pid, now_ns: u64) -> bool {
         let used = core::mem::take(&mut self.used[pid.slot()]);
         let used_ns = used.saturating_mul(SLICE_NS) / self.slice_ticks;
-        if self.spent.iter().any(|spent| spent.pid == pid) {
+        if self.is_spent(pid) {
             return false;
         }
         let last_ns = self.spent.back().map_or(self.restored_ns, |s| s.due_ns);
@@ -114,6 +114,11 @@ impl Fairness {
         self.restored_ns = now_ns;
         self.used[front.pid.slot()] = 0;
         Some(front.pid)
+    }
+
+    /// Whether a process had its turn and is not back yet.
+    pub fn is_spent(&self, pid: Pid) -> bool {
+        self.spent.iter().any(|spent| spent.pid == pid)
     }
 
     /// Forgets a process that ended.

@@ -16,18 +16,25 @@ use sel4::{
     with_ipc_buffer_mut,
 };
 
+use crate::audit::Auditor;
 use crate::books::Comparison;
 use crate::client::{Saved, Thread, backed_page, split_badge};
+use crate::domains::{DomainFault, Domains, FAULT_BADGE};
 use crate::end::{self, Verdict};
 use crate::log;
 use crate::report::{self, Crime};
 use crate::terminal;
 use crate::world::World;
 
-/// Bit of the badge that only the timer's notification has.
-pub const TIMER_BADGE: u64 = 1 << 27;
-/// Bit of the badge that only the terminal's interrupt has.
-pub const TERMINAL_BADGE: u64 = 1 << 26;
+/// Bit of the badge that only signals have: those of interrupts and, in the
+/// bits above theirs, those of protection domains.
+pub const SIGNAL_BADGE: u64 = 1 << 27;
+/// The badge of the timer's interrupt.
+pub const TIMER_BADGE: u64 = SIGNAL_BADGE | 1;
+/// The badge of the terminal's interrupt.
+pub const TERMINAL_BADGE: u64 = SIGNAL_BADGE | 2;
+/// First bit of the domains.
+pub const DOMAIN_BIT: u32 = 2;
 
 /// The trap numbers of capOS (RAX).
 mod trap {
@@ -92,9 +99,13 @@ pub struct Gate {
     pub endpoint: cap::Endpoint,
     /// The timer.
     pub timer: TimerIrq,
+    /// The protection domains.
+    pub domains: Domains,
     /// What is in use whenever only the first process is left, on systems that
     /// are being debugged.
     pub books: Option<Comparison>,
+    /// Compares what processes hold with the books, on systems that ask for it.
+    pub audit: Option<Auditor>,
 }
 
 impl Gate {
@@ -107,8 +118,10 @@ impl Gate {
                 Next::Receive => self.endpoint.recv_with_mrs(),
                 Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
             };
-            next = if badge & (TIMER_BADGE | TERMINAL_BADGE) != 0 {
-                self.on_interrupt(badge)
+            next = if badge & SIGNAL_BADGE != 0 {
+                self.on_signals(badge)
+            } else if badge & FAULT_BADGE != 0 {
+                self.on_domain_fault(info, badge, &words)
             } else {
                 self.serve(info, badge, &words)
             };
@@ -123,6 +136,20 @@ impl Gate {
     fn read_books(&mut self) {
         if let Some(books) = &mut self.books {
             books.read(&mut self.world.broker, &self.server);
+        }
+    }
+
+    /// Compares what processes hold with the books, if the system asks for it.
+    /// No message is pending.
+    #[cold]
+    pub fn audit(&mut self, when: &str) {
+        let Some(audit) = &mut self.audit else { return };
+        let handler = self.timer.handler;
+        let signals = audit.run(&mut self.world, &self.domains, handler, when);
+        // It has used the timer.
+        self.timer.armed = None;
+        if signals != 0 {
+            self.on_signals(signals);
         }
     }
 
@@ -143,23 +170,43 @@ impl Gate {
 
     #[inline]
     fn next_deadline(&self) -> Option<u64> {
-        match (self.server.next_deadline(), self.world.fairness.next_due()) {
+        let deadline = match (self.server.next_deadline(), self.world.fairness.next_due()) {
             (deadline, None) => deadline,
             (None, due) => due,
             (Some(deadline), Some(due)) => Some(deadline.min(due)),
+        };
+        match &self.audit {
+            None => deadline,
+            Some(audit) => deadline.into_iter().chain(audit.next_due()).min(),
         }
     }
 
-    /// Badges of interrupts that came together are or-ed.
+    /// Signals that arrived since the last time, all or-ed in one badge.
     #[cold]
-    fn on_interrupt(&mut self, badge: u64) -> Next {
-        if badge & TERMINAL_BADGE != 0
-            && let Some(line) = &mut self.world.terminal
+    fn on_signals(&mut self, badge: u64) -> Next {
+        if let Some(line) = &mut self.world.terminal
+            && badge & line.badge() == line.badge()
         {
             line.pending = true;
         }
-        if badge & TIMER_BADGE != 0 {
+        if badge & TIMER_BADGE == TIMER_BADGE {
             self.on_timer();
+        }
+        self.domains.note_signals(badge);
+        Next::Receive
+    }
+
+    /// The sender stays blocked: it is gone, or has a parent that would have
+    /// been asked.
+    #[cold]
+    fn on_domain_fault(&mut self, info: MessageInfo, badge: u64, words: &Registers) -> Next {
+        let now = self.world.clock.now_ns();
+        let fault = DomainFault { badge, info, words };
+        let (broker, means) = self.world.making();
+        let revived = self.domains.on_fault(broker, means, now, &fault);
+        self.world.console.restarted(&revived);
+        if let Some(line) = &mut self.world.terminal {
+            line.restarted(&revived);
         }
         Next::Receive
     }
@@ -189,6 +236,10 @@ impl Gate {
         // Those that wake get ahead of those that come back.
         self.world.begin_turns(now);
         self.server.advance(&mut self.world, now);
+        let due = self.audit.as_ref().and_then(Auditor::next_due);
+        if due.is_some_and(|due| due <= now) {
+            self.audit("running");
+        }
     }
 
     /// Answers a fault and counts what that took (`crate::fairness`).
@@ -390,7 +441,13 @@ impl Gate {
             if let Some(books) = &self.books {
                 books.report();
             }
+            self.audit("end");
             self.world.audit();
+            self.domains.stop();
+            self.world.console.finish();
+            if let Some(line) = &mut self.world.terminal {
+                line.finish();
+            }
             end::halt(verdict);
         }
     }

@@ -38,6 +38,11 @@ const fn ports(first: u16, count: u16) -> PortRange {
     }
 }
 
+/// Whether a range of ports is one of those that boot asks for.
+pub fn declares(range: PortRange) -> bool {
+    [CONSOLE, TERMINAL, LOG, DEBUG_EXIT, PIT, RTC].contains(&range)
+}
+
 /// Longest description of a use.
 const USE_BYTES: usize = 40;
 /// Bytes of the HPET's register block.
@@ -46,7 +51,8 @@ const HPET_BYTES: u64 = 4096;
 /// One resource.
 #[repr(C)]
 struct Resource {
-    /// 1 I/O ports, 2 physical memory, 3 pins of the first I/O APIC.
+    /// 1 I/O ports, 2 physical memory, 3 pins of the first I/O APIC, 4 and
+    /// 5 ports and pins that a protection domain may have instead.
     kind: u64,
     /// First port, address or pin.
     first: u64,
@@ -67,6 +73,8 @@ struct Table<const N: usize> {
 const PORTS: u64 = 1;
 const MEMORY: u64 = 2;
 const PINS: u64 = 3;
+const SPARE_PORTS: u64 = 4;
+const SPARE_PINS: u64 = 5;
 
 const fn resource(kind: u64, first: u64, last: u64, purpose: &str) -> Resource {
     let mut padded = [0; USE_BYTES];
@@ -97,8 +105,18 @@ static TABLE: Table<9> = Table {
     magic: *b"capos-hardware-1",
     count: 9,
     resources: [
-        port_resource(CONSOLE, "COM1: console"),
-        port_resource(TERMINAL, "COM2: terminal"),
+        resource(
+            SPARE_PORTS,
+            CONSOLE.first as u64,
+            CONSOLE.last as u64,
+            "COM1: console",
+        ),
+        resource(
+            SPARE_PORTS,
+            TERMINAL.first as u64,
+            TERMINAL.last as u64,
+            "COM2: terminal",
+        ),
         port_resource(LOG, "COM3: log of the root task"),
         port_resource(DEBUG_EXIT, "stopping the machine"),
         port_resource(PIT, "8254: stopped at boot"),
@@ -110,7 +128,7 @@ static TABLE: Table<9> = Table {
             "HPET: wake-ups",
         ),
         resource(
-            PINS,
+            SPARE_PINS,
             COM2_PIN.pin as u64,
             COM2_PIN.pin as u64,
             "COM2: bytes received",

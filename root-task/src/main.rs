@@ -12,18 +12,24 @@
 extern crate alloc;
 
 mod archive;
+mod audit;
 #[cfg(feature = "baseline")]
 mod baseline;
 mod books;
 mod boot;
 mod client;
 mod clock;
+mod console;
+mod domain;
+mod domains;
+mod driven;
 mod end;
 mod entropy;
 mod fairness;
 mod gate;
 mod hardware;
 mod log;
+mod means;
 mod memory;
 mod message;
 mod paging;

@@ -8,6 +8,9 @@ use ring_server_core::Class;
 /// The root task, which the kernel starts with its highest priority: it only
 /// runs to answer, and everybody waits for its answers.
 pub const ROOT_TASK: u8 = 255;
+/// The probe of an audit, which runs while the root task waits for it; no
+/// program or domain runs then.
+pub const PROBE: u8 = ROOT_TASK;
 /// Drivers: they serve a device that does not wait, and briefly.
 pub const DRIVER: u8 = 200;
 /// The first program and the services it starts.

@@ -7,6 +7,7 @@
 //! - **W2** No reference to a client's page is ever made: a client may write
 //!   to it whenever it runs. Bytes are copied in or out, words are volatile.
 
+use core::mem::transmute;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -17,6 +18,9 @@ use capos_loader::layout::PAGE_BYTES;
 use ring_server_core::{RingPage, RingWord};
 
 const LENGTH: usize = PAGE_BYTES as usize;
+
+type SqeWords = [u64; size_of::<CapSqe>() / size_of::<u64>()];
+type CqeWords = [u64; size_of::<CapCqe>() / size_of::<u64>()];
 
 /// One client page (W1).
 #[derive(Clone, Copy, Debug)]
@@ -104,14 +108,24 @@ impl RingPage for RingWindow {
     #[inline]
     fn read_sqe(&self, slot: u32) -> CapSqe {
         debug_assert!(slot < SQ_ENTRIES);
-        // SAFETY: W1; the slot is inside the array, which is 64-aligned.
-        unsafe { sqe_at(self.0.as_ptr(), slot).read_volatile() }
+        // By words: by fields it would be twice as many reads.
+        // SAFETY: W1; the slot is inside the array, which is 64-aligned. An
+        // entry is integers, so any bits are one.
+        unsafe {
+            let words = sqe_at(self.0.as_ptr(), slot).cast::<SqeWords>();
+            transmute::<SqeWords, CapSqe>(words.read_volatile())
+        }
     }
 
     #[inline]
     fn write_cqe(&self, slot: u32, cqe: &CapCqe) {
         debug_assert!(slot < CQ_ENTRIES);
-        // SAFETY: W1; the slot is inside the array, which is 32-aligned.
-        unsafe { cqe_at_mut(self.0.as_ptr(), slot).write_volatile(*cqe) }
+        // SAFETY: W1; the slot is inside the array, which is 32-aligned. A
+        // completion has no padding: `repr(C)`, fields of 8, 4, 2, 2, 8, 4 and
+        // 4 bytes.
+        unsafe {
+            let words = cqe_at_mut(self.0.as_ptr(), slot).cast::<CqeWords>();
+            words.write_volatile(transmute::<CapCqe, CqeWords>(*cqe));
+        }
     }
 }

@@ -14,21 +14,22 @@ use ring_server_core::{
     AccessFault, Backed, CAPSET_PAGE_BYTES, Class, ClockReading, Embryo, Machine, NoMemory,
     PROCESS_SLOTS, Pid, PrepareError, ThreadEntry, ThreadRef, ThreadRefused, Tid,
 };
-use sel4::cap;
 
 use crate::archive::Package;
 use crate::client::{self, BuildError, Client, Nursery, Thread, backed_page, new_page, rights};
 use crate::clock::Clock;
+use crate::console::Console;
 use crate::entropy;
 use crate::fairness::Fairness;
 use crate::log;
+use crate::means::Means;
 use crate::memory::{self, ObjectFrames};
 use crate::message;
 use crate::priority;
 use crate::program::{Program, Programs};
-use crate::serial::Uart;
 use crate::terminal::TerminalLine;
 use crate::window::{Page, RingWindow};
+use sel4::cap;
 
 /// The machine below the server.
 pub struct World {
@@ -39,14 +40,14 @@ pub struct World {
     /// Whose turn is over.
     pub fairness: Fairness,
     /// The capOS console.
-    pub console: Uart,
+    pub console: Console,
     /// The terminal, if the machine has one.
     pub terminal: Option<TerminalLine>,
     /// Programs and manifest.
     package: Package,
     programs: Programs,
-    /// Where faults arrive.
-    endpoint: cap::Endpoint,
+    /// What threads are made with.
+    means: Means,
     /// How many cores threads are spread over.
     cores: u64,
     /// The process whose end is the system's.
@@ -70,13 +71,13 @@ struct Prepared {
 }
 
 impl World {
-    /// A machine without clients. Their faults go to `endpoint`.
+    /// A machine without clients.
     pub fn new(
         broker: Broker,
         clock: Clock,
-        console: Uart,
+        console: Console,
         package: Package,
-        endpoint: cap::Endpoint,
+        means: Means,
     ) -> Self {
         Self {
             broker,
@@ -86,7 +87,7 @@ impl World {
             terminal: None,
             package,
             programs: Programs::new(),
-            endpoint,
+            means,
             cores: 1,
             first: None,
             prepared: None,
@@ -96,6 +97,11 @@ impl World {
             objects: ObjectFrames::new(),
             clients: [const { None }; PROCESS_SLOTS],
         }
+    }
+
+    /// What a thread is made of.
+    pub fn making(&mut self) -> (&mut Broker, &Means) {
+        (&mut self.broker, &self.means)
     }
 
     /// Spreads the threads of programs over so many cores.
@@ -201,7 +207,7 @@ impl World {
             plan: &prepared.program.plan,
         };
         let broker = &mut self.broker;
-        let mut client = Client::build(broker, prepared.space, program, capset, self.endpoint)?;
+        let mut client = Client::build(broker, prepared.space, program, capset, &self.means)?;
         if let Err(error) = client.start() {
             client.tear_down(broker)?;
             return Err(error.into());
@@ -228,6 +234,26 @@ impl World {
                 change_priority(client, priority::of(client.class));
             }
         }
+    }
+
+    /// How many process slots there are.
+    pub const fn client_slots(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Where faults arrive.
+    pub const fn endpoint(&self) -> cap::Endpoint {
+        self.means.endpoint()
+    }
+
+    /// What threads are made with.
+    pub const fn means(&self) -> &Means {
+        &self.means
+    }
+
+    /// Whether no program runs while the root task does.
+    pub const fn is_alone_on_memory(&self) -> bool {
+        self.cores == 1
     }
 
     /// The client in a process slot, as named by a badge.
@@ -374,16 +400,12 @@ impl Machine for World {
     }
 
     fn console_write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.console.put(byte);
-        }
+        self.console.write(bytes);
     }
 
     fn terminal_write(&mut self, bytes: &[u8]) {
         if let Some(line) = &mut self.terminal {
-            for &byte in bytes {
-                line.uart.put(byte);
-            }
+            line.write(bytes);
         }
     }
 
@@ -490,6 +512,16 @@ impl Machine for World {
         }
     }
 
+    fn set_class(&mut self, pid: Pid, class: Class) {
+        let waits = self.fairness.is_spent(pid);
+        if let Some(client) = self.client_mut(pid) {
+            client.class = class;
+            let full = priority::of(class);
+            let now = if waits { priority::behind(full) } else { full };
+            change_priority(client, now);
+        }
+    }
+
     fn discard(&mut self) {
         let Some(prepared) = self.prepared.take() else {
             return;
@@ -525,9 +557,9 @@ impl Machine for World {
         let place = self.clients[thread.pid.slot()].as_deref_mut();
         let client = place.filter(|client| client.pid == thread.pid);
         let client = client.ok_or(ThreadRefused)?;
-        let (broker, endpoint) = (&mut self.broker, self.endpoint);
+        let (broker, means) = (&mut self.broker, &self.means);
         let added =
-            message::preserve(|| client.add_thread(broker, endpoint, (thread.tid, index), entry));
+            message::preserve(|| client.add_thread(broker, means, (thread.tid, index), entry));
         added.map_err(|error| {
             log!("no thread for pid {}: {error}", thread.pid.raw());
             ThreadRefused

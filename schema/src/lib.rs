@@ -50,6 +50,16 @@ pub mod session_capnp {
     include!("generated/session_capnp.rs");
 }
 
+/// Bindings of `supervisor.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod supervisor_capnp {
+    include!("generated/supervisor_capnp.rs");
+}
+
 /// Interface id of `Notification`.
 pub const NOTIFICATION_INTERFACE_ID: u64 = 0xb73d_1b1a_541d_b607;
 /// Interface id of `Signaller`.
@@ -95,6 +105,12 @@ pub mod method {
     pub const FACET: u16 = 3;
     /// `SessionMint.spawn`.
     pub const SPAWN: u16 = 4;
+    /// `Supervisor.restart`.
+    pub const RESTART: u16 = 0;
+    /// `Keepsake.keep`.
+    pub const KEEP: u16 = 0;
+    /// `Keepsake.kept`.
+    pub const KEPT: u16 = 1;
 }
 
 #[cfg(test)]

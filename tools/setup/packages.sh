@@ -18,6 +18,8 @@ folder=$(dirname "$0")
 
 works() { "$@" >/dev/null 2>&1; }
 has_c_headers() { printf '#include <stdio.h>\n' | gcc -E -x c - >/dev/null 2>&1; }
+# Debian keeps the server's programs out of PATH.
+has_postgresql() { ls /usr/lib/postgresql/*/bin/initdb || command -v initdb; }
 
 # Prints the packages whose check fails.
 missing_packages() {
@@ -29,6 +31,8 @@ missing_packages() {
     works xmllint --version || echo libxml2-utils
     works find_python || echo python3-venv
     works qemu-system-x86_64 --version || echo qemu-system-x86
+    # A test loads measurements into a server of its own.
+    works has_postgresql || echo postgresql
     for extra in "$@"; do
         works "$extra" --version || echo "$extra"
     done

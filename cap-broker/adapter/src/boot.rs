@@ -83,12 +83,14 @@ fn window_pages(bootinfo: &BootInfo) -> u32 {
 
 fn sizes() -> ObjectSizes {
     let bits = |blueprint: ObjectBlueprint| blueprint.physical_size_bits() as u8;
+    let usual = ObjectSizes::SEL4_5_X86_64;
     ObjectSizes {
         tcb: bits(ObjectBlueprint::Tcb),
         endpoint: bits(ObjectBlueprint::Endpoint),
         notification: bits(ObjectBlueprint::Notification),
         cnode_slot: bits(ObjectBlueprint::CNode { size_bits: 0 }),
-        ..ObjectSizes::SEL4_5_X86_64
+        reply: ObjectBlueprint::reply().map_or(usual.reply, bits),
+        sched_context: ObjectBlueprint::thread_time().map_or(usual.sched_context, bits),
     }
 }
 

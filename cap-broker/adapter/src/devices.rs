@@ -18,6 +18,18 @@ pub struct Grants {
     lines: Vec<(Pin, Slot)>,
 }
 
+impl Grants {
+    /// Ranges and where their capabilities lie.
+    pub fn ports(&self) -> &[(PortRange, Slot)] {
+        &self.ports
+    }
+
+    /// Lines and where their capabilities lie.
+    pub fn lines(&self) -> &[(Pin, Slot)] {
+        &self.lines
+    }
+}
+
 /// A device and everything it consists of, held by whoever holds this.
 #[derive(Debug)]
 #[must_use = "a grant that is dropped is never given back"]
@@ -149,16 +161,55 @@ impl Broker {
         trigger: Trigger,
     ) -> Result<cap::IrqHandler, DeviceError> {
         let line = self.books.acquire_irq(pin, trigger)?;
+        self.hold_line(line)
+    }
+
+    /// Issues the handler of a line that the books have taken.
+    fn hold_line(&mut self, line: IrqLine) -> Result<cap::IrqHandler, DeviceError> {
         match self.issue(|slot| issue_irq(&line, slot)) {
             Ok(slot) => {
-                self.grants.lines.push((pin, slot));
+                self.grants.lines.push((line.pin, slot));
                 Ok(slot_cap(slot))
             }
             Err(error) => {
-                self.books.release_irq(pin)?;
+                self.books.release_irq(line.pin)?;
                 Err(error.into())
             }
         }
+    }
+
+    /// Takes an interrupt line with a vector of the caller's choice,
+    /// exclusively.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing is held then.
+    pub fn request_irq_at(
+        &mut self,
+        pin: Pin,
+        trigger: Trigger,
+        vector: u8,
+    ) -> Result<cap::IrqHandler, DeviceError> {
+        let line = self.books.acquire_irq_at(pin, trigger, vector)?;
+        self.hold_line(line)
+    }
+
+    /// Takes a vector for a PCI device (bus, device, function) that interrupts
+    /// by message, for good.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; where the kernel refuses, the vector stays taken.
+    pub fn request_message(
+        &mut self,
+        (bus, device, function): (u8, u8, u8),
+        handle: u32,
+        vector: u8,
+    ) -> Result<cap::IrqHandler, DeviceError> {
+        self.books.acquire_vector(vector)?;
+        let pci = (bus.into(), device.into(), function.into());
+        let control = init_thread::slot::IRQ_CONTROL.cap();
+        let issue =
+            |slot| control.irq_control_get_msi(pci, handle.into(), vector.into(), &path(slot));
+        Ok(slot_cap(self.issue(issue)?))
     }
 
     /// Gives an interrupt line back; the kernel masks it.
@@ -214,6 +265,8 @@ fn issue_irq(line: &IrqLine, slot: Slot) -> sel4::Result<()> {
     let (level, active_low) = match line.trigger {
         Trigger::Edge => (0, 0),
         Trigger::Level => (1, 1),
+        Trigger::EdgeLow => (0, 1),
+        Trigger::LevelHigh => (1, 0),
     };
     init_thread::slot::IRQ_CONTROL.cap().irq_control_get_ioapic(
         line.pin.ioapic.into(),

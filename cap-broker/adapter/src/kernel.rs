@@ -150,8 +150,9 @@ fn blueprint(object: Object) -> Option<ObjectBlueprint> {
         ObjectKind::Table(Level::Directory) => ObjectBlueprint::PageDirectory,
         ObjectKind::Table(Level::PageTable) => ObjectBlueprint::PageTable,
         ObjectKind::Frame => ObjectBlueprint::Granule,
-        // Reply objects and scheduling contexts belong to MCS kernels.
-        ObjectKind::Reply | ObjectKind::SchedContext => return None,
+        // Kernels with MCS have these two, others neither.
+        ObjectKind::Reply => ObjectBlueprint::reply()?,
+        ObjectKind::SchedContext => ObjectBlueprint::thread_time()?,
         // Made by an invocation of its own.
         ObjectKind::AsidPool => return None,
     })

@@ -146,6 +146,15 @@ impl Broker {
         self.books.paddr(frame)
     }
 
+    /// The capability of an allocated frame's owner: what a thread's IPC
+    /// buffer is set with.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadFrame`].
+    pub fn frame_cap(&mut self, frame: FrameId) -> Result<cap::Granule, BrokerError> {
+        self.books.frame_slot(frame).map(slot_cap)
+    }
+
     /// Makes an empty address space.
     ///
     /// # Errors
@@ -314,6 +323,45 @@ impl Broker {
     /// page is mapped. Valid to the end of the page.
     pub fn client_byte(&self, space: SpaceId, vaddr: u64) -> Option<u64> {
         self.books.client_byte(space, vaddr)
+    }
+
+    /// Slot of the capability that maps the page of `vaddr`.
+    pub fn page_slot(&self, space: SpaceId, vaddr: u64) -> Option<Slot> {
+        self.books.page_slot(space, vaddr)
+    }
+
+    /// Calls `visit` with address and page of every page of a space.
+    pub fn for_each_page(&self, space: SpaceId, visit: impl FnMut(u64, MappedPage)) {
+        self.books.spaces().for_each_page(space, visit);
+    }
+
+    /// Lower tables of a space: level and first address.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`].
+    pub fn tables(
+        &self,
+        space: SpaceId,
+    ) -> Result<impl Iterator<Item = (Level, u64)>, BrokerError> {
+        self.books.spaces().tables(space)
+    }
+
+    /// Slots of the root CNode under management, and whether each is free.
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, bool)> {
+        let slots = &self.books.store().slots;
+        slots
+            .range()
+            .map(|slot| (Slot(slot), slots.is_free(Slot(slot))))
+    }
+
+    /// Port ranges held, each with the slot of its capability.
+    pub fn ports(&self) -> &[(PortRange, Slot)] {
+        self.grants.ports()
+    }
+
+    /// Interrupt lines held, each with the slot of its capability.
+    pub fn lines(&self) -> &[(Pin, Slot)] {
+        self.grants.lines()
     }
 
     /// Empties every cache; afterwards [`usage`](Self::usage) compares with

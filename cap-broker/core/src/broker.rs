@@ -497,6 +497,13 @@ impl Broker {
         self.spaces.page(space, vaddr)
     }
 
+    /// Slot of the capability that maps the page of `vaddr`.
+    pub fn page_slot(&self, space: SpaceId, vaddr: u64) -> Option<Slot> {
+        let page = self.spaces.page(space, vaddr)?;
+        let copy = self.spaces.copy_slot(space, vaddr);
+        copy.or_else(|| self.frames.slot(page.frame))
+    }
+
     /// Address in the root task of the byte a client calls `vaddr`, if its
     /// page is mapped. Valid up to the end of the page.
     pub fn client_byte(&self, space: SpaceId, vaddr: u64) -> Option<u64> {
@@ -575,6 +582,35 @@ impl Broker {
     /// Those of [`Interrupts::acquire`].
     pub fn acquire_irq(&mut self, pin: Pin, trigger: Trigger) -> Result<IrqLine, DeviceError> {
         self.interrupts.acquire(pin, trigger)
+    }
+
+    /// Takes an interrupt line with a vector of the caller's choice.
+    ///
+    /// # Errors
+    /// Those of [`Interrupts::acquire_at`].
+    pub fn acquire_irq_at(
+        &mut self,
+        pin: Pin,
+        trigger: Trigger,
+        vector: u8,
+    ) -> Result<IrqLine, DeviceError> {
+        self.interrupts.acquire_at(pin, trigger, vector)
+    }
+
+    /// Takes a vector for an interrupt that comes as a message, for good.
+    ///
+    /// # Errors
+    /// Those of [`Interrupts::acquire_vector`].
+    pub fn acquire_vector(&mut self, vector: u8) -> Result<(), DeviceError> {
+        self.interrupts.acquire_vector(vector)
+    }
+
+    /// The capability of an allocated frame's owner.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadFrame`].
+    pub fn frame_slot(&mut self, frame: FrameId) -> Result<Slot, BrokerError> {
+        self.frames.owner(frame).map(|(slot, _)| slot)
     }
 
     /// Gives an interrupt line back.

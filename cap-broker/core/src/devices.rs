@@ -81,6 +81,10 @@ pub enum Trigger {
     Edge,
     /// Level-triggered, active low (PCI).
     Level,
+    /// Edge-triggered, active low.
+    EdgeLow,
+    /// Level-triggered, active high.
+    LevelHigh,
 }
 
 /// One input of one I/O APIC.
@@ -216,31 +220,66 @@ impl Interrupts {
         }
     }
 
-    /// Takes a pin and chooses a vector for it.
+    /// Takes a pin and chooses a vector for it: the highest that is free, since
+    /// descriptions of systems tend to name low ones.
     ///
     /// # Errors
     /// [`DeviceError::BadRequest`] for a pin that does not exist,
     /// [`DeviceError::Busy`], [`DeviceError::TableFull`] when no vector is
     /// left.
     pub fn acquire(&mut self, pin: Pin, trigger: Trigger) -> Result<IrqLine, DeviceError> {
-        if pin.ioapic >= self.ioapic_count || pin.pin >= IOAPIC_PIN_COUNT {
-            return Err(DeviceError::BadRequest);
-        }
-        if self.held.iter().any(|line| line.pin == pin) {
-            return Err(DeviceError::Busy);
-        }
-        let vector = self.vectors.trailing_ones() as u8;
-        if vector >= IRQ_VECTOR_COUNT {
-            return Err(DeviceError::TableFull);
-        }
+        self.check_pin(pin)?;
+        let mut vectors = (0..IRQ_VECTOR_COUNT).rev();
+        let free = vectors.find(|vector| self.vectors & 1 << vector == 0);
+        self.acquire_at(pin, trigger, free.ok_or(DeviceError::TableFull)?)
+    }
+
+    /// Takes a pin and a vector.
+    ///
+    /// # Errors
+    /// [`DeviceError::BadRequest`] for a pin or vector that does not exist,
+    /// [`DeviceError::Busy`] where either is taken.
+    pub fn acquire_at(
+        &mut self,
+        pin: Pin,
+        trigger: Trigger,
+        vector: u8,
+    ) -> Result<IrqLine, DeviceError> {
+        self.check_pin(pin)?;
+        self.acquire_vector(vector)?;
         let line = IrqLine {
             pin,
             trigger,
             vector,
         };
-        self.vectors |= 1 << vector;
         self.held.push(line);
         Ok(line)
+    }
+
+    /// Takes a vector for an interrupt that comes as a message, for good.
+    ///
+    /// # Errors
+    /// [`DeviceError::BadRequest`] for a vector that does not exist,
+    /// [`DeviceError::Busy`].
+    pub fn acquire_vector(&mut self, vector: u8) -> Result<(), DeviceError> {
+        if vector >= IRQ_VECTOR_COUNT {
+            return Err(DeviceError::BadRequest);
+        }
+        if self.vectors & 1 << vector != 0 {
+            return Err(DeviceError::Busy);
+        }
+        self.vectors |= 1 << vector;
+        Ok(())
+    }
+
+    fn check_pin(&self, pin: Pin) -> Result<(), DeviceError> {
+        if pin.ioapic >= self.ioapic_count || pin.pin >= IOAPIC_PIN_COUNT {
+            return Err(DeviceError::BadRequest);
+        }
+        match self.held.iter().any(|line| line.pin == pin) {
+            true => Err(DeviceError::Busy),
+            false => Ok(()),
+        }
     }
 
     /// Gives a pin and its vector back.
@@ -352,6 +391,25 @@ mod tests {
     }
 
     #[test]
+    fn vectors_can_be_named_and_are_exclusive() {
+        let mut table = Interrupts::new(1);
+        let pin = |pin| Pin { ioapic: 0, pin };
+        let line = table.acquire_at(pin(4), Trigger::EdgeLow, 4).unwrap();
+        assert_eq!(line.vector, 4);
+        let again = table.acquire_at(pin(5), Trigger::Edge, 4);
+        assert_eq!(again, Err(DeviceError::Busy));
+        let again = table.acquire_at(pin(4), Trigger::Edge, 5);
+        assert_eq!(again, Err(DeviceError::Busy));
+        table.acquire_vector(5).unwrap();
+        assert_eq!(table.acquire_vector(5), Err(DeviceError::Busy));
+        let past = table.acquire_vector(IRQ_VECTOR_COUNT);
+        assert_eq!(past, Err(DeviceError::BadRequest));
+        table.acquire_at(pin(5), Trigger::LevelHigh, 6).unwrap();
+        table.release(pin(4)).unwrap();
+        table.acquire_at(pin(4), Trigger::Edge, 4).unwrap();
+    }
+
+    #[test]
     fn vectors_run_out_before_pins_do() {
         let mut table = Interrupts::new(8);
         for number in 0..IRQ_VECTOR_COUNT {
@@ -359,7 +417,8 @@ mod tests {
                 ioapic: number / IOAPIC_PIN_COUNT,
                 pin: number % IOAPIC_PIN_COUNT,
             };
-            assert_eq!(table.acquire(pin, Trigger::Edge).unwrap().vector, number);
+            let vector = table.acquire(pin, Trigger::Edge).unwrap().vector;
+            assert_eq!(vector, IRQ_VECTOR_COUNT - 1 - number);
         }
         let pin = Pin { ioapic: 7, pin: 0 };
         assert_eq!(

@@ -401,6 +401,13 @@ impl FramePool {
         live.then(|| chunk.paddr + u64::from(frame.index()) * PAGE_BYTES)
     }
 
+    /// Slot of the owner's capability of an allocated frame; `None` for others.
+    pub fn slot(&self, frame: FrameId) -> Option<Slot> {
+        let chunk = self.chunks.get(frame.chunk())?.as_ref()?;
+        let live = frame.index() < chunk.frames && !get(&chunk.free, frame.index());
+        live.then(|| chunk.first_slot.at(frame.index()))
+    }
+
     /// The owner's capability of an allocated frame, and whether it is mapped.
     ///
     /// # Errors

@@ -62,6 +62,17 @@ impl SlotAllocator {
         assert!(freed, "slots {}..+{count} freed twice or not ours", first.0);
     }
 
+    /// True when the slot is ours and free.
+    pub fn is_free(&self, slot: Slot) -> bool {
+        let number = slot.0.checked_sub(self.first);
+        number.is_some_and(|number| number < self.capacity() && self.free.is_free(number))
+    }
+
+    /// All slots, free or taken.
+    pub fn range(&self) -> core::ops::Range<u32> {
+        self.first..self.first + self.capacity()
+    }
+
     /// How many slots there are.
     pub const fn capacity(&self) -> u32 {
         self.free.capacity()

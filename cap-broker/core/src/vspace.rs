@@ -662,6 +662,22 @@ impl AddressSpaces {
         outcome.and(space.tables.destroy(kernel, store))
     }
 
+    /// Lower tables of an address space: level and first address.
+    ///
+    /// # Errors
+    /// [`BrokerError::BadSpace`].
+    pub fn tables(&self, id: SpaceId) -> Result<impl Iterator<Item = (Level, u64)>, BrokerError> {
+        let tables = &self.space(id)?.tables.tables;
+        Ok(tables.iter().map(|table| (table.level, table.base)))
+    }
+
+    /// Slot of the capability that maps a page: of the copy made for it, or
+    /// `None` where it is the owner's.
+    pub(crate) fn copy_slot(&self, id: SpaceId, vaddr: u64) -> Option<Slot> {
+        let copy = self.space(id).ok()?.entry(vaddr)?.copy;
+        (copy != 0).then_some(Slot(copy))
+    }
+
     /// Calls `visit` with address and page of every mapped page.
     pub fn for_each_page(&self, id: SpaceId, mut visit: impl FnMut(u64, MappedPage)) {
         let records = self

@@ -58,10 +58,15 @@ pub struct Books {
     pub notifications: usize,
     /// Calls that wait at them.
     pub notification_waits: usize,
-    /// What live processes are charged for pipes and notifications they made.
+    /// What live processes are charged for what they made and others may
+    /// hold.
     pub made: u64,
-    /// Open sessions.
+    /// Sessions that anything names.
     pub sessions: usize,
+    /// Launchers.
+    pub launchers: usize,
+    /// Blocks of the names of programs they start.
+    pub launcher_blocks: usize,
     /// Deadlines that are set.
     pub deadlines: usize,
 }
@@ -86,7 +91,9 @@ impl<M: Machine> Server<M> {
             pipe_blocks: self.pipes.blocks.used(),
             notifications: self.notifications.table.used(),
             notification_waits: self.notifications.waits.used(),
-            sessions: self.sessions.used(),
+            sessions: self.sessions.table.used(),
+            launchers: self.sessions.launchers.used(),
+            launcher_blocks: self.sessions.names.used(),
             deadlines: self.deadlines.len(),
             ..Books::default()
         };
@@ -96,7 +103,7 @@ impl<M: Machine> Server<M> {
             books.caps += u64::from(process.caps.used());
             books.reserved += u64::from(process.caps.reserved());
             books.outstanding += u64::from(process.outstanding);
-            books.made += u64::from(process.made.pipe_kib + process.made.notifications);
+            books.made += u64::from(process.made.total());
             books.call_bytes += u64::from(process.call_bytes);
             books.parked += process.parks.iter().flatten().count();
         }

@@ -18,6 +18,7 @@
 
 use alloc::vec::Vec;
 
+use crate::grants::transfer_mode;
 use crate::limits::CAP_SLOTS_MAX;
 use crate::objects::{EpochId, ObjectId, Objects};
 
@@ -90,6 +91,8 @@ pub enum HoldOrigin {
     ResultCap,
     /// The parent's facet of an endpoint its child was spawned with.
     SpawnedEndpoint,
+    /// Made by whoever holds the `SessionMint`, for another session.
+    Minted,
 }
 
 /// One process's authority over one object.
@@ -118,6 +121,25 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// The hold as it arrives from here: what was minted for another session is
+    /// an ordinary one there.
+    fn arriving(self, origin: HoldOrigin, objects: &Objects) -> Self {
+        let arriving = Self { origin, ..self };
+        match objects.get(self.object) {
+            Some(object) if self.origin == HoldOrigin::Minted => Self {
+                transfer_mode: transfer_mode(object),
+                transfer_scope: TransferScope::SameSession,
+                ..arriving
+            },
+            _ => arriving,
+        }
+    }
+
+    /// Whether it may enter another session from here.
+    pub(crate) fn may_leave_session(&self) -> bool {
+        self.allows_session_transfer(false, self.origin == HoldOrigin::Minted)
+    }
+
     /// Whether the scope allows delivery into another or the same session.
     pub const fn allows_session_transfer(&self, same_session: bool, service_regrant: bool) -> bool {
         same_session
@@ -171,6 +193,8 @@ pub struct Prepared {
     pub hold: Hold,
     /// The reserved source slot of a move.
     pub source: Option<CapId>,
+    /// Whether it may enter another session than the sender's.
+    pub crosses: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -428,8 +452,9 @@ impl CapTable {
         slot.move_reserved = kind == TransferKind::Move;
         objects.retain(hold.object, hold.epoch);
         Ok(Prepared {
-            hold: Hold { origin, ..hold },
+            hold: hold.arriving(origin, objects),
             source: (kind == TransferKind::Move).then_some(id),
+            crosses: hold.may_leave_session(),
         })
     }
 

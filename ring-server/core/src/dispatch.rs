@@ -74,7 +74,11 @@ impl<M: Machine> Server<M> {
         };
         match process.caps.remove(CapId::from_raw(sqe.cap_id)) {
             Ok(hold) => {
+                let object = self.objects.get(hold.object);
                 self.release_hold(hold);
+                if let Some(Object::EndpointOwner(index)) = object {
+                    self.leave_endpoint(machine, caller.thread.pid, hold.object, index);
+                }
                 self.settle_terminal(machine, caller.thread.pid, hold.object);
                 Outcome::code(sqe, 0)
             }
@@ -117,6 +121,11 @@ impl<M: Machine> Server<M> {
         hold: &Hold,
         object: Object,
     ) -> Outcome {
+        if object.needs_live_session()
+            && let Err(exception) = self.check_live_session(machine, caller)
+        {
+            return self.refuse(machine, caller, sqe, exception.into());
+        }
         match object {
             Object::CapabilityManager(pid) => self.call_manager(machine, caller, sqe, pid),
             Object::ProcessSpawner => self.call_spawner(machine, caller, sqe),
@@ -131,6 +140,9 @@ impl<M: Machine> Server<M> {
             Object::Notification(index) => {
                 self.call_notification(machine, caller, sqe, hold, index)
             }
+            Object::SessionMint => self.call_mint(machine, caller, sqe),
+            Object::UserSession(index) => self.call_user_session(machine, caller, sqe, index),
+            Object::RestrictedLauncher(index) => self.call_launcher(machine, caller, sqe, index),
             Object::PipeRead(index) => self.call_pipe(machine, caller, sqe, index, End::Read),
             Object::PipeWrite(index) => self.call_pipe(machine, caller, sqe, index, End::Write),
             _ => self.call_kernel(machine, caller, sqe, object),

@@ -15,9 +15,12 @@
 //! is wide is redrawn in its last row only.
 //!
 //! # Invariants
-//! - **L1** `cursor <= len <= max <= LINE_BYTES_MAX`, and `line[..len]` is
+//! - **Z1** `cursor <= len <= max <= LINE_BYTES_MAX`, and `line[..len]` is
 //!   UTF-8 with `cursor` at a character boundary.
-//! - **L2** Nothing of a line is left in memory after [`LineEditor::clear`].
+//! - **Z2** Nothing of a line is left in memory after [`LineEditor::clear`].
+
+use alloc::boxed::Box;
+use alloc::vec;
 
 /// Longest line in bytes.
 pub const LINE_BYTES_MAX: usize = 256;
@@ -80,18 +83,26 @@ enum Sequence {
 /// Lines to recall, newest last.
 #[derive(Clone, Debug)]
 pub struct History {
-    bytes: [u8; HISTORY_BYTES_MAX],
+    bytes: Box<[u8]>,
     ends: [u16; HISTORY_LINES_MAX],
     count: usize,
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl History {
-    /// No lines.
-    pub const EMPTY: Self = Self {
-        bytes: [0; HISTORY_BYTES_MAX],
-        ends: [0; HISTORY_LINES_MAX],
-        count: 0,
-    };
+    /// No lines. Takes the storage for all there can be.
+    pub fn new() -> Self {
+        Self {
+            bytes: vec![0; HISTORY_BYTES_MAX].into_boxed_slice(),
+            ends: [0; HISTORY_LINES_MAX],
+            count: 0,
+        }
+    }
 
     /// Forgets all lines.
     pub fn clear(&mut self) {
@@ -195,8 +206,12 @@ impl LineEditor {
     pub fn step(&mut self, byte: u8, history: &History, mut emit: impl FnMut(&[u8])) -> LineEvent {
         let after_return = core::mem::take(&mut self.after_return);
         if self.sequence != Sequence::None {
-            self.step_sequence(byte, history, &mut emit);
-            return LineEvent::Pending;
+            if byte >= b' ' || byte == ESCAPE {
+                self.step_sequence(byte, history, &mut emit);
+                return LineEvent::Pending;
+            }
+            // Return and the like end a sequence, and mean what they always do.
+            self.sequence = Sequence::None;
         }
         if byte >= 0x80 {
             self.step_partial(byte, &mut emit);
@@ -527,8 +542,8 @@ mod tests {
     }
 
     fn visible(keys: &[u8]) -> String {
-        let (editor, _, row) = typed(LineEcho::Visible, &History::EMPTY, keys);
-        let line = core::str::from_utf8(editor.line()).expect("L1: UTF-8");
+        let (editor, _, row) = typed(LineEcho::Visible, &History::new(), keys);
+        let line = core::str::from_utf8(editor.line()).expect("Z1: UTF-8");
         assert_eq!(row.text(), line.trim_end(), "the screen shows the line");
         assert_eq!(row.cursor, columns(&editor.line[..editor.cursor]), "cursor");
         line.into()
@@ -549,6 +564,7 @@ mod tests {
         assert_eq!(visible(b"\x02\x06\x1b[C"), "");
     }
 
+    /// Z1: the line stays UTF-8, and the cursor between characters.
     #[test]
     fn characters_beyond_ascii_move_and_vanish_whole() {
         assert_eq!(visible("grüße".as_bytes()), "grüße");
@@ -568,6 +584,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_that_was_begun_keeps_no_control_character() {
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::new(), keys).1;
+        assert_eq!(event(b"a\x1b\r"), LineEvent::Submitted);
+        assert_eq!(event(b"a\x1b[\x03"), LineEvent::Cancelled);
+        assert_eq!(event(b"\x1b[12;\x04"), LineEvent::Closed);
+        assert_eq!(event(b"\x1bO\n"), LineEvent::Submitted);
+        assert_eq!(visible(b"ab\x1b[\x7fc"), "abc");
+    }
+
+    #[test]
     fn a_full_line_takes_no_more() {
         assert_eq!(visible(b"0123456789abcdefXYZ"), "0123456789abcdef");
         assert_eq!(visible("0123456789abcdeü".as_bytes()), "0123456789abcde");
@@ -576,7 +602,7 @@ mod tests {
     #[test]
     fn hidden_lines_echo_nothing_but_their_end() {
         let keys = b"se\x1b[Acre\x01tx\x7f\x0c\x1b[D!\r";
-        let (editor, event, row) = typed(LineEcho::Hidden, &History::EMPTY, keys);
+        let (editor, event, row) = typed(LineEcho::Hidden, &History::new(), keys);
         assert_eq!(
             (editor.line(), event),
             (&b"secret!"[..], LineEvent::Submitted)
@@ -586,7 +612,7 @@ mod tests {
 
     #[test]
     fn history_comes_back_and_so_does_the_line_itself() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         assert!(history.push("first"));
         assert!(history.push("second one"));
         assert!(!history.push("con\u{1b}trol"));
@@ -607,7 +633,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         let line = "x".repeat(LINE_BYTES_MAX);
         let kept = (0..100).filter(|_| history.push(&line)).count();
         assert_eq!(kept, HISTORY_BYTES_MAX / LINE_BYTES_MAX);
@@ -620,7 +646,7 @@ mod tests {
 
     #[test]
     fn lines_end_in_every_way() {
-        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::EMPTY, keys).1;
+        let event = |keys: &[u8]| typed(LineEcho::Visible, &History::new(), keys).1;
         assert_eq!(event(b"a\r"), LineEvent::Submitted);
         assert_eq!(event(b"a\n"), LineEvent::Submitted);
         assert_eq!(event(b"\x04"), LineEvent::Closed);
@@ -629,7 +655,7 @@ mod tests {
         assert_eq!(event(b"a\x0c"), LineEvent::Redraw);
         let mut editor = LineEditor::IDLE;
         editor.begin(LineEcho::Visible, false, 8);
-        let mut step = |byte| editor.step(byte, &History::EMPTY, |_| {});
+        let mut step = |byte| editor.step(byte, &History::new(), |_| {});
         assert_eq!(step(b'\r'), LineEvent::Reprompt);
         assert_eq!(step(b'\n'), LineEvent::Pending, "the LF of a CR LF");
         assert_eq!(step(b'\n'), LineEvent::Reprompt);
@@ -637,11 +663,11 @@ mod tests {
 
     #[test]
     fn nothing_is_left_after_clearing() {
-        let mut history = History::EMPTY;
+        let mut history = History::new();
         history.push("old");
         let (mut editor, ..) = typed(LineEcho::Visible, &history, "geheim\x1b[A\u{fc}".as_bytes());
         editor.clear();
-        assert_eq!(editor.line, [0; LINE_BYTES_MAX]);
+        assert_eq!(editor.line, [0; LINE_BYTES_MAX], "Z2: the line");
         assert_eq!(editor.draft, [0; LINE_BYTES_MAX]);
         assert_eq!(editor.partial, [0; 4]);
     }

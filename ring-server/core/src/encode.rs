@@ -17,6 +17,7 @@ const ROOT_POINTER_WORDS: usize = 1;
 const EMPTY_STRUCT_POINTER: u64 = 0xffff_fffc;
 const LIST_POINTER: u64 = 1;
 const LIST_OF_BYTES: u64 = 2;
+const LIST_OF_POINTERS: u64 = 6;
 const LIST_OF_COMPOSITES: u64 = 7;
 
 /// The message does not fit in the buffer.
@@ -128,6 +129,39 @@ impl<'a> Emitter<'a> {
 
     fn set_bytes_at(&mut self, word: usize, bytes: &[u8]) -> Result<(), NoRoom> {
         self.set_bytes(word * WORD_BYTES, bytes)
+    }
+
+    /// Appends a struct of `size`, all fields default, and points field `index`
+    /// at it.
+    pub fn set_struct(
+        &mut self,
+        place: Placed,
+        index: usize,
+        size: StructSize,
+    ) -> Result<Placed, NoRoom> {
+        let placed = self.place_struct(size)?;
+        let pointer = place.pointers + index;
+        let offset = (placed.data - pointer - 1) as u64;
+        self.set_word(pointer, offset << 2 | struct_shape(size))?;
+        Ok(placed)
+    }
+
+    /// Appends a list of `count` pointers, each a field of what is returned, and
+    /// points field `index` at it.
+    pub fn set_pointer_list(
+        &mut self,
+        place: Placed,
+        index: usize,
+        count: usize,
+    ) -> Result<Placed, NoRoom> {
+        let at = self.append(count)?;
+        let pointer = place.pointers + index;
+        let shape = LIST_OF_POINTERS | (count as u64) << 3;
+        self.set_word(pointer, list_pointer(pointer, at, shape))?;
+        Ok(Placed {
+            data: at,
+            pointers: at,
+        })
     }
 
     /// Appends a list of `count` structs and points field `index` at it;

@@ -13,6 +13,8 @@
 //!   generation that changes at each use; never zero.
 //! - **E5** Nothing waits at a closed endpoint, and an endpoint stays while an
 //!   object names it.
+//! - **E6** Whoever made an endpoint for others to serve is charged for it as
+//!   long as it is there.
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -85,6 +87,8 @@ pub(crate) struct Endpoint {
     pub(crate) closed: bool,
     /// Whether the owners' object still names it.
     pub(crate) owned: bool,
+    /// Who is charged for it, if it was made for others to serve.
+    pub(crate) payer: Option<Pid>,
     pub(crate) calls: VecDeque<u32>,
     pub(crate) recvs: VecDeque<u32>,
     pub(crate) in_flight: u32,
@@ -108,6 +112,7 @@ impl Endpoint {
             client: None,
             closed: false,
             owned: true,
+            payer: None,
             calls: VecDeque::with_capacity(queue_limit + 1),
             recvs: VecDeque::with_capacity(queue_limit + 1),
             in_flight: 0,
@@ -137,6 +142,15 @@ pub(crate) struct Endpoints {
     pub(crate) blocks: Blocks,
     generations: Vec<u32>,
     next_scope_id: u64,
+    /// What is found out about each endpoint while a session ends.
+    pub(crate) owners: Vec<Owners>,
+}
+
+/// In which sessions the processes that own an endpoint run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owners {
+    pub(crate) ending: bool,
+    pub(crate) live: bool,
 }
 
 impl Endpoints {
@@ -150,6 +164,7 @@ impl Endpoints {
             blocks: Blocks::new(capacity.params_kib),
             generations: vec![0; calls as usize],
             next_scope_id: 1,
+            owners: vec![Owners::default(); capacity.endpoints as usize],
         }
     }
 

@@ -96,6 +96,8 @@ impl<M: Machine> Server<M> {
         if let Some(heir) = heir {
             self.inherit_pipes(gone, heir);
             self.inherit_notifications(gone, heir);
+            self.inherit_endpoints(gone, heir);
+            self.inherit_sessions(gone, heir);
         }
     }
 

@@ -115,6 +115,8 @@ impl<'a> Grant<'a> {
 pub(crate) struct Grantee<'a> {
     pub(crate) session: SessionId,
     pub(crate) limits: &'a Limits,
+    /// Whether whoever grants may regrant into any session.
+    pub(crate) regrant: bool,
 }
 
 /// A grant that was minted: its hold, and the source to remove when all
@@ -249,7 +251,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn mint_endpoint(&mut self, limits: &Limits) -> Result<Hold, CreateError> {
+    pub(crate) fn mint_endpoint(&mut self, limits: &Limits) -> Result<Hold, CreateError> {
         if self.secret.is_none() {
             return Err(CreateError::NoBootSecret);
         }
@@ -257,7 +259,7 @@ impl<M: Machine> Server<M> {
         let index = index.ok_or(CreateError::ObjectsExhausted)?;
         let minted = self.mint_object(Object::EndpointOwner(index));
         if minted.is_err() {
-            self.endpoints.table.remove(index);
+            self.remove_endpoint(index);
         }
         minted
     }
@@ -277,7 +279,12 @@ impl<M: Machine> Server<M> {
         let hold = *source.caps.lookup(cap, objects)?;
         let facet = matches!(passing, Passing::Client { .. });
         let minting = facet && matches!(objects.get(hold.object), Some(Object::EndpointOwner(_)));
-        if !minting && !hold.allows_session_transfer(source.session == session, false) {
+        let same_session = source.session == session;
+        // Whoever may decide who somebody is stays where it is, whatever happens.
+        let mint = matches!(objects.get(hold.object), Some(Object::SessionMint));
+        let leaves = !mint && (grantee.regrant || hold.may_leave_session());
+        let enters = minting || same_session || leaves;
+        if !enters {
             return Err(CreateError::CrossesSession);
         }
         let (kind, raw) = match passing {
@@ -306,7 +313,7 @@ impl<M: Machine> Server<M> {
     /// Gives a prepared hold an epoch cell of its own, and narrows it to a
     /// facet if that is asked for. Consumes the references of `hold` if it
     /// succeeds, takes none if it fails.
-    fn derive_hold(
+    pub(crate) fn derive_hold(
         &mut self,
         hold: Hold,
         passing: Passing,
@@ -384,17 +391,18 @@ impl<M: Machine> Server<M> {
     }
 
     /// A client facet of an endpoint that `owner` holds as `cap`.
-    pub(crate) fn facet_of_owned(&mut self, owner: Pid, cap: CapId) -> Result<Hold, CreateError> {
-        let passing = Passing::Client {
-            interface_id: None,
-            badge: None,
-            disclosure_scope: 0,
-        };
+    pub(crate) fn facet_of_owned(
+        &mut self,
+        owner: Pid,
+        cap: CapId,
+        passing: Passing,
+    ) -> Result<Hold, CreateError> {
         let session = self.process(owner).ok_or(CreateError::NoSuchHold)?.session;
         let limits = Limits::CEILING;
         let grantee = Grantee {
             session,
             limits: &limits,
+            regrant: false,
         };
         self.mint_held(grantee, owner, cap, passing)
             .map(|minted| minted.hold)
@@ -435,7 +443,7 @@ fn kernel_hold(object: Object, id: ObjectId, epoch: EpochId) -> Hold {
         badge: 0,
         disclosure_scope: 0,
         transfer_mode: transfer_mode(object),
-        transfer_scope: TransferScope::SameSession,
+        transfer_scope: transfer_scope(object),
         origin: HoldOrigin::Kernel,
         pages: 0,
     }
@@ -452,7 +460,8 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         | Object::WallClock
         | Object::Notification(_)
         | Object::MemoryObject(_)
-        | Object::SharedParkSpace(_) => TransferMode::Copy,
+        | Object::SharedParkSpace(_)
+        | Object::UserSession(_) => TransferMode::Copy,
         // An end is a linear resource; only a raw spawn grant shares it, as
         // `fork` shares a descriptor.
         Object::PipeRead(_) | Object::PipeWrite(_) => TransferMode::Move,
@@ -466,7 +475,18 @@ pub const fn transfer_mode(object: Object) -> TransferMode {
         | Object::ThreadControl
         | Object::ThreadSpawner
         | Object::ThreadHandle(_)
-        | Object::EndpointOwner(_) => TransferMode::NonTransferable,
+        | Object::EndpointOwner(_)
+        | Object::SessionMint
+        | Object::RestrictedLauncher(_) => TransferMode::NonTransferable,
+    }
+}
+
+/// Transfer scope of a kernel object's first hold: time is the same in every
+/// session, and telling it lets nobody change anything.
+const fn transfer_scope(object: Object) -> TransferScope {
+    match object {
+        Object::Timer | Object::WallClock => TransferScope::CrossSessionShareable,
+        _ => TransferScope::SameSession,
     }
 }
 

@@ -15,11 +15,13 @@ pub(crate) mod frame_allocator;
 pub(crate) mod memory_object;
 pub(crate) mod notification;
 pub(crate) mod pipe;
+pub(crate) mod session_mint;
 pub(crate) mod terminal;
 pub(crate) mod thread_control;
 pub(crate) mod thread_handle;
 pub(crate) mod thread_spawner;
 pub(crate) mod timer;
+pub(crate) mod user_session;
 pub(crate) mod virtual_memory;
 pub(crate) mod wall_clock;
 

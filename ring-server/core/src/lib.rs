@@ -35,6 +35,7 @@ mod family;
 mod grants;
 mod ids;
 mod kernel;
+mod launcher;
 mod limits;
 mod machine;
 mod memory;
@@ -50,6 +51,7 @@ mod revocation;
 mod ring;
 mod server;
 mod session;
+mod sessions;
 mod spawn;
 mod threads;
 mod transfer;
@@ -84,6 +86,7 @@ pub use server::{
     WAIT_FOREVER,
 };
 pub use session::{
-    BootSecret, SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,
+    BootSecret, DISPLAY_NAME_BYTES_MAX, PRINCIPAL_ID_BYTES_MAX, PROFILE_BYTES_MAX,
+    SESSION_ID_BYTES_MAX, SessionId, SessionInfo, SessionReference, derive_reference,
 };
 pub use spawn::{EXIT_FAULT, EXIT_TERMINATED};

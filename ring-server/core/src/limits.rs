@@ -45,6 +45,14 @@ pub const PIPE_BYTES_MAX: u32 = 16 * 1024;
 pub const PIPE_KIB_MAX: u32 = 128;
 /// Notifications that one process may have made.
 pub const NOTIFICATIONS_MAX: u32 = 16;
+/// Endpoints that one process may have made for others to serve.
+pub const ENDPOINTS_MAX: u32 = 64;
+/// Sessions that one process may have opened.
+pub const SESSIONS_MAX: u32 = 64;
+/// Launchers that one process may have made.
+pub const LAUNCHERS_MAX: u32 = 64;
+/// Programs that one launcher may start.
+pub const LAUNCHER_PROGRAMS_MAX: u32 = 64;
 /// Calls of one process that may wait at notifications.
 pub const NOTIFICATION_WAITS_MAX: u32 = 16;
 /// Most bytes of one `EntropySource.fill`.
@@ -67,6 +75,10 @@ pub struct Capacity {
     pub epochs: u32,
     /// Open sessions, the system session included.
     pub sessions: u32,
+    /// Launchers.
+    pub launchers: u32,
+    /// KiB of the names of programs they start.
+    pub launcher_kib: u32,
     /// Endpoints.
     pub endpoints: u32,
     /// Calls to endpoints, queued and in flight; at most 1024.
@@ -94,6 +106,8 @@ impl Capacity {
         objects: HOLDS_MAX,
         epochs: HOLDS_MAX,
         sessions: 128,
+        launchers: 128,
+        launcher_kib: 256,
         endpoints: 256,
         calls: 1024,
         recvs: 1024,
@@ -140,6 +154,12 @@ pub struct Limits {
     pub notifications: u32,
     /// Its calls that wait at notifications.
     pub notification_waits: u32,
+    /// Endpoints it made for others to serve.
+    pub endpoints: u32,
+    /// Sessions it opened.
+    pub sessions: u32,
+    /// Launchers it made.
+    pub launchers: u32,
 }
 
 impl Limits {
@@ -160,6 +180,9 @@ impl Limits {
         pipe_kib: PIPE_KIB_MAX,
         notifications: NOTIFICATIONS_MAX,
         notification_waits: NOTIFICATION_WAITS_MAX,
+        endpoints: ENDPOINTS_MAX,
+        sessions: SESSIONS_MAX,
+        launchers: LAUNCHERS_MAX,
     };
 
     /// The ceilings narrowed by a profile.
@@ -190,6 +213,9 @@ impl Limits {
             pipe_kib: ceiling.pipe_kib,
             notifications: ceiling.notifications,
             notification_waits: ceiling.notification_waits,
+            endpoints: ceiling.endpoints,
+            sessions: ceiling.sessions,
+            launchers: ceiling.launchers,
         }
     }
 }

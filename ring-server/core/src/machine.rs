@@ -174,6 +174,11 @@ pub trait Machine {
         Err(PrepareError::NoMemory)
     }
 
+    /// A live process runs among those of another class from now on.
+    fn set_class(&mut self, pid: Pid, class: Class) {
+        let _ = (pid, class);
+    }
+
     /// Takes the prepared process apart.
     fn discard(&mut self) {}
 

@@ -64,6 +64,12 @@ pub enum Object {
     MemoryObject(u32),
     /// Parking on words of that memory: `SharedParkSpace`.
     SharedParkSpace(u32),
+    /// Opening sessions and starting programs in them: `SessionMint`.
+    SessionMint,
+    /// One session, for its holder: `UserSession`.
+    UserSession(u32),
+    /// Starting some programs in one session: `RestrictedLauncher`.
+    RestrictedLauncher(u32),
 }
 
 /// A manifest names a source that this server does not provide.
@@ -93,6 +99,7 @@ impl Object {
             KernelCapSource::ThreadSpawner => Ok(Self::ThreadSpawner),
             KernelCapSource::WallClock => Ok(Self::WallClock),
             KernelCapSource::EntropySource => Ok(Self::EntropySource),
+            KernelCapSource::SessionManager => Ok(Self::SessionMint),
             other => Err(UnsupportedSource(other)),
         }
     }
@@ -120,6 +127,9 @@ impl Object {
             Self::FrameAllocator => capos_config::FRAME_ALLOCATOR_INTERFACE_ID,
             Self::MemoryObject(_) => capos_config::MEMORY_OBJECT_INTERFACE_ID,
             Self::SharedParkSpace(_) => capos_config::SHARED_PARK_SPACE_INTERFACE_ID,
+            Self::SessionMint => sel4_capos_schema::SESSION_MINT_INTERFACE_ID,
+            Self::UserSession(_) => capos_config::USER_SESSION_INTERFACE_ID,
+            Self::RestrictedLauncher(_) => capos_config::RESTRICTED_LAUNCHER_INTERFACE_ID,
         }
     }
 
@@ -148,7 +158,19 @@ impl Object {
             Self::FrameAllocator => "frame_allocator",
             Self::MemoryObject(_) => "memory_object",
             Self::SharedParkSpace(_) => "shared_park_space",
+            Self::SessionMint => "session_mint",
+            Self::UserSession(_) => "user_session",
+            Self::RestrictedLauncher(_) => "restricted_launcher",
         }
+    }
+
+    /// Whether only processes of live sessions may call it: what starts
+    /// programs, or decides who somebody is. Endpoints have this rule as well.
+    pub const fn needs_live_session(self) -> bool {
+        matches!(
+            self,
+            Self::ProcessSpawner | Self::SessionMint | Self::RestrictedLauncher(_)
+        )
     }
 
     /// Whether CALL descriptors may accompany a call to it.
@@ -315,6 +337,11 @@ impl Objects {
             return None;
         }
         self.objects.remove(object.0).map(|entry| entry.object)
+    }
+
+    /// All live objects.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Object> {
+        self.objects.iter().map(|(_, entry)| entry.object)
     }
 
     /// Number of objects and of cells.

@@ -37,6 +37,18 @@ pub(crate) struct Made {
     /// KiB of pipe buffers.
     pub(crate) pipe_kib: u32,
     pub(crate) notifications: u32,
+    /// Endpoints for others to serve.
+    pub(crate) endpoints: u32,
+    pub(crate) sessions: u32,
+    pub(crate) launchers: u32,
+}
+
+impl Made {
+    /// All of it, for the books.
+    pub(crate) const fn total(self) -> u32 {
+        let sessions = self.sessions + self.launchers;
+        self.pipe_kib + self.notifications + self.endpoints + sessions
+    }
 }
 
 /// A process: its ring, its authority and what it waits for.
@@ -195,6 +207,17 @@ const TIMERS_PER_PROCESS: usize = 2 + SLEEPS_MAX + THREADS_MAX;
 pub(crate) const TIMERS: usize = PROCESS_SLOTS * TIMERS_PER_PROCESS;
 
 const _: () = assert!(TIMERS < Timer::MAX as usize, "a timer number must fit");
+
+/// Numbers the timer of the session in this place.
+pub(crate) fn session_timer(index: u32) -> Timer {
+    (TIMERS + index as usize) as Timer
+}
+
+/// The place of the session whose timer it is, if it is a session's.
+pub(crate) fn session_of_timer(timer: Timer) -> Option<u32> {
+    let index = usize::from(timer).checked_sub(TIMERS)?;
+    Some(index as u32)
+}
 
 /// Numbers a timer of the process in `slot`.
 pub(crate) fn timer(slot: usize, timer_use: TimerUse) -> Timer {

@@ -292,10 +292,19 @@ harness! {
         for _ in 0..4 {
             assert!(ring.pending() <= SQ_ENTRIES);
             assert!(ring.available() <= CQ_ENTRIES);
-            match kani::any::<u8>() % 5 {
+            match kani::any::<u8>() % 6 {
                 0 => {
                     ring.peek();
                     ring.advance();
+                }
+                5 => {
+                    let room = ring.room();
+                    if room > 0 {
+                        let first = ring.peek();
+                        let (taken, behind) = ring.answer_nops(&first, room);
+                        assert!((1..=room).contains(&taken));
+                        assert!(behind.is_none() || taken < room);
+                    }
                 }
                 1 => ring.complete(&completion(1, 0)),
                 2 => ring.flush_backlog(),

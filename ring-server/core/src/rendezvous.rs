@@ -34,7 +34,8 @@ use crate::ids::{Pid, ThreadRef};
 use crate::kernel::pipe::End;
 use crate::limits::CALL_SCRATCH_BYTES_MAX;
 use crate::machine::{AccessFault, Machine};
-use crate::objects::Object;
+use crate::objects::{Object, ObjectId};
+use crate::process::Process;
 use crate::ring::completion;
 use crate::server::Server;
 use crate::session;
@@ -147,7 +148,7 @@ impl<M: Machine> Server<M> {
         let over = Exception::disconnected("session is not live");
         let process = self.process(caller.thread.pid).ok_or(over)?;
         let id = process.session;
-        let session = self.sessions.get(id.0).ok_or(over)?;
+        let session = self.sessions.table.get(id.0).ok_or(over)?;
         if !session.is_live(|| machine.now_ns()) {
             return Err(over.into());
         }
@@ -231,6 +232,10 @@ impl<M: Machine> Server<M> {
         let Some(index) = self.owned_endpoint(caller, sqe.cap_id) else {
             return Outcome::code(sqe, CAP_ERR_INVOKE_FAILED);
         };
+        if let Err(exception) = self.check_live_session(machine, caller) {
+            let code = self.raise_to(machine, caller.thread.pid, result_of(sqe), exception);
+            return Outcome::code(sqe, code);
+        }
         let Some(process) = self.processes[caller.slot].as_deref_mut() else {
             return Outcome::Pending;
         };
@@ -366,6 +371,11 @@ impl<M: Machine> Server<M> {
         let same_session = receiver.session == call.session;
         if !self.endpoints.pins.may_cross(call.pins, same_session) {
             return Err(DeliveryError::Call(CAP_ERR_TRANSFER_NOT_SUPPORTED));
+        }
+        if total > receiver.limits.ring_scratch_bytes as usize {
+            // No receive of this process can take it; it must not stand in the
+            // way of the calls behind it.
+            return Err(DeliveryError::Call(CAP_ERR_INVALID_PARAMS_BUFFER));
         }
         let fits = total <= recv.result.len as usize;
         if !fits || !receiver.space.is_writable(recv.result.addr, total as u64) {
@@ -625,7 +635,12 @@ impl<M: Machine> Server<M> {
     }
 
     /// Ends a call that is out of its queue, or in flight, without a result.
-    fn finish_call(&mut self, machine: &mut M, index: u32, failure: Result<i32, Exception>) {
+    pub(crate) fn finish_call(
+        &mut self,
+        machine: &mut M,
+        index: u32,
+        failure: Result<i32, Exception>,
+    ) {
         let Some(call) = self.end_call(index) else {
             return;
         };
@@ -727,6 +742,8 @@ impl<M: Machine> Server<M> {
                 Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.drop_notification(machine, index),
+                Object::UserSession(index) => self.forget_user_session(index),
+                Object::RestrictedLauncher(index) => self.drop_launcher(index),
                 Object::PipeRead(index) => self.drop_pipe_end(machine, index, End::Read),
                 Object::PipeWrite(index) => self.drop_pipe_end(machine, index, End::Write),
                 _ => {}
@@ -770,7 +787,7 @@ impl<M: Machine> Server<M> {
         index: u32,
         lost: impl Fn(&Self, Pid) -> bool,
     ) {
-        let revoked = Exception::disconnected("endpoint revoked");
+        let gone = Exception::disconnected("server gone");
         while let Some(recv) = self.recv_at(index, |pid| lost(self, pid)) {
             self.finish_recv(machine, index, recv, CAP_ERR_INVOKE_FAILED);
         }
@@ -781,7 +798,7 @@ impl<M: Machine> Server<M> {
             })
         };
         while let Some(call) = served(self) {
-            self.finish_call(machine, call, Err(revoked));
+            self.finish_call(machine, call, Err(gone));
         }
         self.match_endpoint(machine, index);
     }
@@ -796,6 +813,37 @@ impl<M: Machine> Server<M> {
         })
     }
 
+    /// A process dropped a hold on the receiving side; if it has no other, it
+    /// receives and answers no more.
+    pub(crate) fn leave_endpoint(
+        &mut self,
+        machine: &mut M,
+        pid: Pid,
+        object: ObjectId,
+        index: u32,
+    ) {
+        let holds =
+            |process: &Process<M::Ring>| process.caps.iter().any(|(_, hold)| hold.object == object);
+        if !self.process(pid).is_some_and(holds) {
+            self.drop_owners(machine, index, |_, owner| owner == pid);
+        }
+    }
+
+    /// Charges whoever answers for a process that is gone with the endpoints it
+    /// made for others.
+    pub(crate) fn inherit_endpoints(&mut self, from: Pid, heir: Pid) {
+        let mut inherited = 0;
+        for endpoint in self.endpoints.table.values_mut() {
+            if endpoint.payer == Some(from) {
+                endpoint.payer = Some(heir);
+                inherited += 1;
+            }
+        }
+        if let Some(heir) = self.process_mut(heir) {
+            heir.made.endpoints += inherited;
+        }
+    }
+
     fn first_queued(&self, index: u32) -> Option<u32> {
         self.endpoints.table.get(index)?.calls.front().copied()
     }
@@ -804,7 +852,7 @@ impl<M: Machine> Server<M> {
         self.endpoints.table.get(index)?.recvs.front().copied()
     }
 
-    fn find_call(&self, wanted: impl Fn(&Call) -> bool) -> Option<u32> {
+    pub(crate) fn find_call(&self, wanted: impl Fn(&Call) -> bool) -> Option<u32> {
         let mut calls = self.endpoints.calls.iter();
         calls.find(|(_, call)| wanted(call)).map(|(index, _)| index)
     }
@@ -820,7 +868,16 @@ impl<M: Machine> Server<M> {
     fn drop_unreachable(&mut self, index: u32) {
         let endpoint = self.endpoints.table.get(index);
         if endpoint.is_some_and(|endpoint| !endpoint.owned && endpoint.client.is_none()) {
-            self.endpoints.table.remove(index);
+            self.remove_endpoint(index);
+        }
+    }
+
+    /// Forgets an endpoint; whoever made it for others is charged no more.
+    pub(crate) fn remove_endpoint(&mut self, index: u32) {
+        let endpoint = self.endpoints.table.remove(index);
+        let payer = endpoint.and_then(|endpoint| endpoint.payer);
+        if let Some(payer) = payer.and_then(|pid| self.process_mut(pid)) {
+            payer.made.endpoints -= 1;
         }
     }
 
@@ -845,7 +902,7 @@ impl<M: Machine> Server<M> {
         }
     }
 
-    fn unqueue(&mut self, index: u32) {
+    pub(crate) fn unqueue(&mut self, index: u32) {
         let Some(call) = self.endpoints.calls.get(index) else {
             return;
         };
@@ -884,6 +941,8 @@ impl<M: Machine> Server<M> {
                 Object::SharedParkSpace(index) => self.close_shared_park_space(index),
                 Object::ThreadHandle(index) => self.close_thread_handle(index),
                 Object::Notification(index) => self.discard_notification(index),
+                Object::UserSession(index) => self.forget_user_session(index),
+                Object::RestrictedLauncher(index) => self.drop_launcher(index),
                 Object::PipeRead(index) => self.discard_pipe_end(index, End::Read),
                 Object::PipeWrite(index) => self.discard_pipe_end(index, End::Write),
                 _ => {}

@@ -1,19 +1,28 @@
 //! Results that carry capabilities: room checked first, holds inserted, the
 //! result and its records written, everything taken back if that fails.
 
+use capnp::Word;
+use capnp::traits::HasStructSize;
 use capos_config::ring::{
     CAP_CQE_TRANSFER_RESULT_CAPS, CAP_ERR_INVALID_RESULT_BUFFER, CAP_TRANSFER_RESULT_SIZE, CapCqe,
     CapSqe, MAX_TRANSFER_DESCRIPTORS,
 };
 
+use sel4_capos_schema::session_capnp::session_mint::open_results;
+
 use crate::cap_table::{CapId, Hold, HoldOrigin};
 use crate::dispatch::Caller;
+use crate::encode::{Emitter, NoRoom};
 use crate::exception::Exception;
 use crate::ids::Pid;
 use crate::kernel::Refusal;
 use crate::machine::Machine;
 use crate::ring::completion;
 use crate::server::{CreateError, Server};
+use crate::spawn::create_refused;
+
+/// A message of one word of data: table, pointer, data.
+pub(crate) const INDEX_RESULT_BYTES: usize = 3 * size_of::<Word>();
 
 /// Capabilities of one result, as the caller is told.
 pub(crate) struct ResultCaps {
@@ -94,6 +103,23 @@ impl<M: Machine> Server<M> {
         }
     }
 
+    /// Gives the caller one capability, of which the result says that it is the
+    /// first. There must be room.
+    pub(crate) fn give_one(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+        hold: Hold,
+    ) -> Result<CapCqe, Refusal> {
+        let mut given = ResultCaps::new();
+        self.insert_result(caller.thread.pid, hold, hold.origin, &mut given)
+            .map_err(|error| create_refused(&error))?;
+        let mut result = [0; INDEX_RESULT_BYTES];
+        let len = emit_first(&mut result).unwrap_or(result.len());
+        self.write_results(machine, caller, sqe, &result[..len], &given)
+    }
+
     /// Writes a result and the records of its capabilities; takes them back if
     /// that fails.
     pub(crate) fn write_results(
@@ -132,4 +158,11 @@ impl<M: Machine> Server<M> {
             }
         }
     }
+}
+
+/// A result that is the index of its only capability.
+fn emit_first(out: &mut [u8]) -> Result<usize, NoRoom> {
+    let size = <open_results::Builder<'_> as HasStructSize>::STRUCT_SIZE;
+    let (message, _) = Emitter::new(out, size)?;
+    message.finish()
 }

@@ -15,8 +15,8 @@
 
 use alloc::vec::Vec;
 use capos_config::ring::{
-    CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES, cq_pending_or_recovery_head,
-    sq_pending_or_recovery_head,
+    CAP_OP_NOP, CQ_ENTRIES, CapCqe, CapSqe, SQ_ENTRIES, cq_pending_or_recovery_head,
+    nop_sqe_has_unsupported_fields, sq_pending_or_recovery_head,
 };
 
 use crate::limits::{OUTSTANDING_CALLS_MAX, RECEIVES_MAX, THREADS_MAX};
@@ -43,6 +43,12 @@ pub(crate) const fn completion(user_data: u64, result: i32) -> CapCqe {
         call_id: 0,
         _reserved: 0,
     }
+}
+
+/// Whether this is a NOP as the wire rules want it.
+#[inline]
+pub(crate) fn is_nop(sqe: &CapSqe) -> bool {
+    sqe.opcode == CAP_OP_NOP && !nop_sqe_has_unsupported_fields(sqe)
 }
 
 /// Server-side state of a ring.
@@ -129,10 +135,20 @@ impl<R: RingPage> Ring<R> {
         0
     }
 
-    /// Whether an ordinary completion could be posted now (R4, R5).
+    /// How many ordinary completions could be posted now (R4, R5).
+    #[inline]
+    pub(crate) fn room(&mut self) -> u32 {
+        if self.backlog.is_empty() {
+            CQ_ENTRIES.saturating_sub(self.available() + self.credits)
+        } else {
+            0
+        }
+    }
+
+    /// Whether an ordinary completion could be posted now.
     #[inline]
     pub(crate) fn has_room(&mut self) -> bool {
-        self.backlog.is_empty() && self.available() + self.credits < CQ_ENTRIES
+        self.room() > 0
     }
 
     /// Posts a completion for which [`Ring::has_room`] was just true.
@@ -141,6 +157,36 @@ impl<R: RingPage> Ring<R> {
         self.page.write_cqe(self.cq_tail & CQ_MASK, cqe);
         self.cq_tail = self.cq_tail.wrapping_add(1);
         self.page.store(RingWord::CqTail, self.cq_tail);
+    }
+
+    /// Takes and answers the NOP `first`, which was just peeked, and those right
+    /// behind it, at most `limit` of them, for which [`Ring::room`] was just
+    /// enough. The client sees them done together. Returns how many, and the
+    /// submission that ended the run: it is at the head, and need not be read
+    /// again.
+    #[inline]
+    pub(crate) fn answer_nops(&mut self, first: &CapSqe, limit: u32) -> (u32, Option<CapSqe>) {
+        let mut user_data = first.user_data;
+        let mut count = 0;
+        let behind = loop {
+            let slot = self.cq_tail.wrapping_add(count) & CQ_MASK;
+            self.page.write_cqe(slot, &completion(user_data, 0));
+            count += 1;
+            if count >= limit {
+                break None;
+            }
+            let next = self.sq_head.wrapping_add(count) & SQ_MASK;
+            let sqe = self.page.read_sqe(next);
+            if !is_nop(&sqe) {
+                break Some(sqe);
+            }
+            user_data = sqe.user_data;
+        };
+        self.sq_head = self.sq_head.wrapping_add(count);
+        self.page.store(RingWord::SqHead, self.sq_head);
+        self.cq_tail = self.cq_tail.wrapping_add(count);
+        self.page.store(RingWord::CqTail, self.cq_tail);
+        (count, behind)
     }
 
     /// Posts a completion, or keeps it until there is room.

@@ -22,7 +22,7 @@ use core::hash::Hasher;
 use capnp::Word;
 use capos_config::ring::{
     CAP_ERR_INVALID_REQUEST, CAP_ERR_INVOKE_FAILED, CAP_ERR_TRANSFER_ABORTED, CAP_OP_CALL,
-    CAP_OP_NOP, CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
+    CAP_OP_PARK, CAP_SQE_THREAD_OWNED, CQ_ENTRIES, CapCqe, CapSqe, PARK_TIMED_OUT,
     sqe_wire_validation_error,
 };
 use capos_loader::tls::TLS_SLOTS;
@@ -44,10 +44,10 @@ use crate::limits::{Capacity, Limits, PARAMS_BYTES_MAX, RESULT_BYTES_MAX};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::objects::{Object, ObjectId, Objects, UnsupportedSource};
-use crate::pool::Pool;
 use crate::process::{self, Process, TIMERS, TimerUse, Waiter};
-use crate::ring::completion;
-use crate::session::{BootSecret, ReferenceCache, Session, SessionId, SessionInfo};
+use crate::ring::{completion, is_nop};
+use crate::session::{BootSecret, ReferenceCache, SessionId};
+use crate::sessions::Sessions;
 use crate::spawn::{self, EXIT_FAULT, Handles};
 use crate::threads::{self, ThreadRecords};
 
@@ -64,7 +64,7 @@ pub const ROOT_OBJECTS: u32 = ROOTS.len() as u32;
 const _: () = assert!(PROCESS_SLOTS as u64 <= TLS_SLOTS, "a place for each");
 
 /// Stateless kernel objects, which exist once.
-const ROOTS: [Object; 12] = [
+const ROOTS: [Object; 13] = [
     Object::Console,
     Object::TerminalSession,
     Object::Timer,
@@ -77,6 +77,7 @@ const ROOTS: [Object; 12] = [
     Object::ThreadSpawner,
     Object::WallClock,
     Object::EntropySource,
+    Object::SessionMint,
 ];
 
 /// What becomes of a thread that entered.
@@ -104,6 +105,7 @@ pub struct ProcessSpec<'a, R> {
     grants: &'a [Grant<'a>],
     session: Option<SessionId>,
     class: Class,
+    regrant: bool,
 }
 
 impl<'a, R> ProcessSpec<'a, R> {
@@ -117,6 +119,7 @@ impl<'a, R> ProcessSpec<'a, R> {
             grants: &[],
             session: None,
             class: Class::Init,
+            regrant: false,
         }
     }
 
@@ -135,6 +138,12 @@ impl<'a, R> ProcessSpec<'a, R> {
     /// Sets how urgent it is; the first program otherwise.
     pub const fn class(mut self, class: Class) -> Self {
         self.class = class;
+        self
+    }
+
+    /// Lets grants of any scope enter its session.
+    pub(crate) const fn regranting(mut self, regrant: bool) -> Self {
+        self.regrant = regrant;
         self
     }
 
@@ -212,7 +221,7 @@ pub struct Server<M: Machine> {
     /// Stateless kernel objects, each kept alive by one reference.
     pub(crate) roots: Vec<(Object, ObjectId)>,
     pub(crate) endpoints: Endpoints,
-    pub(crate) sessions: Pool<Session>,
+    pub(crate) sessions: Sessions,
     pub(crate) references: ReferenceCache,
     pub(crate) secret: Option<BootSecret>,
     /// Objects that lost their last reference and are still to be acted on.
@@ -248,9 +257,6 @@ impl<M: Machine> Default for Server<M> {
 }
 
 impl<M: Machine> Server<M> {
-    /// The session of processes that are given none.
-    pub const SYSTEM_SESSION: SessionId = SessionId(0);
-
     /// A server without processes, that makes no endpoints.
     pub fn new() -> Self {
         Self::with_capacity(&Capacity::DEFAULT, None)
@@ -273,12 +279,12 @@ impl<M: Machine> Server<M> {
         Self {
             processes: Box::new([const { None }; PROCESS_SLOTS]),
             objects,
-            deadlines: Deadlines::new(TIMERS),
+            deadlines: Deadlines::new(TIMERS + capacity.sessions.max(1) as usize),
             params: Word::allocate_zeroed_vec(PARAMS_BYTES_MAX as usize / size_of::<Word>()),
             reply: Word::allocate_zeroed_vec(RESULT_BYTES_MAX as usize / size_of::<Word>()),
             roots,
             endpoints: Endpoints::new(capacity),
-            sessions: sessions_with_system(capacity.sessions),
+            sessions: Sessions::new(capacity),
             references: ReferenceCache::new(),
             secret,
             dead: Vec::with_capacity(capacity.objects as usize),
@@ -290,38 +296,6 @@ impl<M: Machine> Server<M> {
             notifications: Notifications::new(capacity),
             terminal: Box::new(Terminal::new()),
             next_pid: Pid::FIRST,
-        }
-    }
-
-    /// Opens a session that processes can be created in; `None` if there are
-    /// too many.
-    pub fn open_session(&mut self, info: SessionInfo) -> Option<SessionId> {
-        let session = Session {
-            info,
-            ended: false,
-            processes: 0,
-        };
-        self.sessions.insert(session).map(SessionId).ok()
-    }
-
-    /// Ends a session: calls to endpoints on its behalf are refused from now
-    /// on. Its handle stays taken until its last process ends. The system
-    /// session does not end.
-    pub fn end_session(&mut self, id: SessionId) {
-        if id == Self::SYSTEM_SESSION {
-            return;
-        }
-        if let Some(session) = self.sessions.get_mut(id.0) {
-            session.ended = true;
-        }
-        self.close_unused_session(id);
-    }
-
-    fn close_unused_session(&mut self, id: SessionId) {
-        let over = self.sessions.get(id.0);
-        if over.is_some_and(|session| session.ended && session.processes == 0) {
-            self.sessions.remove(id.0);
-            self.references.forget(id);
         }
     }
 
@@ -351,7 +325,7 @@ impl<M: Machine> Server<M> {
         debug_assert!(self.dead.is_empty(), "S3: all that is dead is ours");
         let pid = self.free_pid()?;
         let session = spec.session.unwrap_or(Self::SYSTEM_SESSION);
-        if self.sessions.get(session.0).is_none_or(|s| s.ended) {
+        if self.sessions.table.get(session.0).is_none_or(|s| s.ended) {
             return Err(CreateError::NoSuchSession);
         }
         let footprint = spec.space.footprint();
@@ -364,13 +338,14 @@ impl<M: Machine> Server<M> {
         let grantee = Grantee {
             session,
             limits: &spec.limits,
+            regrant: spec.regrant,
         };
         let granted = self.insert_grants(grantee, spec.grants, &mut caps, &mut page);
         if let Err(error) = granted {
             self.discard_dead();
             return Err(error);
         }
-        if let Some(session) = self.sessions.get_mut(session.0) {
+        if let Some(session) = self.sessions.table.get_mut(session.0) {
             session.processes += 1;
         }
         self.memory.promise(&Footprint::default(), &footprint);
@@ -434,10 +409,10 @@ impl<M: Machine> Server<M> {
         self.bequeath(pid, process.sponsor, process.limits.processes);
         self.settle_handle(machine, process.handle, code);
         self.release_table(&mut process.caps);
-        if let Some(session) = self.sessions.get_mut(process.session.0) {
+        if let Some(session) = self.sessions.table.get_mut(process.session.0) {
             session.processes -= 1;
         }
-        self.close_unused_session(process.session);
+        self.free_unused_session(process.session);
         self.reap(machine);
         self.inherit(pid, process.sponsor);
         machine.bury(pid, code);
@@ -604,21 +579,22 @@ impl<M: Machine> Server<M> {
         process.ring.flush_backlog();
         let mut left = process.ring.pending();
         while left > 0 {
-            left -= 1;
             let Some(process) = self.processes[caller.slot].as_deref_mut() else {
                 return Drained::Done;
             };
-            if !process.ring.has_room() {
+            let room = process.ring.room();
+            if room == 0 {
                 return Drained::Done;
             }
-            let sqe = process.ring.peek();
-            let checked = sqe_wire_validation_error(&sqe);
-            if checked.is_ok() && sqe.opcode == CAP_OP_NOP {
-                process.ring.advance();
-                process.ring.post(&completion(sqe.user_data, 0));
-                continue;
+            let mut sqe = process.ring.peek();
+            if is_nop(&sqe) {
+                let (answered, behind) = process.ring.answer_nops(&sqe, left.min(room));
+                left -= answered;
+                let Some(behind) = behind else { continue };
+                sqe = behind;
             }
-            let checked = match checked {
+            left -= 1;
+            let checked = match sqe_wire_validation_error(&sqe) {
                 Ok(()) if is_owned_by_other(&sqe, caller.thread.tid) => {
                     if process.thread_index(Tid::from_raw(sqe.call_id)).is_some() {
                         return Drained::OwnedByOther;
@@ -709,6 +685,10 @@ impl<M: Machine> Server<M> {
     /// completions and resumes threads.
     pub fn advance(&mut self, machine: &mut M, now: u64) {
         while let Some(timer) = self.deadlines.pop_due(now) {
+            if let Some(index) = process::session_of_timer(timer) {
+                self.finish_session(machine, SessionId(index));
+                continue;
+            }
             let (slot, timer_use) = process::timer_owner(timer);
             match timer_use {
                 TimerUse::Enter => self.resume_waiter(machine, slot),
@@ -797,7 +777,7 @@ impl<M: Machine> Server<M> {
             && self.endpoints.is_empty()
             && self.pipes.table.iter().next().is_none()
             && self.notifications.table.iter().next().is_none()
-            && self.sessions.iter().count() == 1
+            && self.sessions.is_idle()
     }
 
     /// What a live process holds, for reports of who holds what.
@@ -830,6 +810,7 @@ impl<M: Machine> Server<M> {
             write(&process.threads);
             write(&process.observed);
             write(&process.sleeps);
+            write(&process.session);
         }
         write(&self.thread_records);
         write(&self.objects);
@@ -839,6 +820,7 @@ impl<M: Machine> Server<M> {
         write(&self.endpoints.pins);
         write(&self.pipes.table);
         write(&self.notifications);
+        write(&self.sessions);
         write(&self.terminal.state());
     }
 
@@ -861,7 +843,7 @@ impl<M: Machine> Server<M> {
     pub fn check(&self) {
         self.objects.check();
         self.deadlines.check();
-        self.sessions.check();
+        self.check_sessions();
         self.endpoints.check();
         self.check_handles();
         self.check_memory();
@@ -918,6 +900,10 @@ impl<M: Machine> Server<M> {
         assert_eq!(process.made.pipe_kib, pipe_kib, "W3: charge for pipes");
         let notifications = self.notifications.charges(pid);
         assert_eq!(process.made.notifications, notifications, "N2: charge");
+        let endpoints = self.endpoints.table.iter();
+        let endpoints = endpoints.filter(|(_, endpoint)| endpoint.payer == Some(pid));
+        let endpoints = endpoints.count() as u32;
+        assert_eq!(process.made.endpoints, endpoints, "E6: charge");
         self.check_timers(slot, process);
     }
 
@@ -945,24 +931,4 @@ fn is_owned_by_other(sqe: &CapSqe, tid: Tid) -> bool {
     sqe.flags & CAP_SQE_THREAD_OWNED != 0
         && matches!(sqe.opcode, CAP_OP_CALL | CAP_OP_PARK)
         && sqe.call_id != tid.raw()
-}
-
-/// The session table with the system session in its first place.
-fn sessions_with_system(capacity: u32) -> Pool<Session> {
-    let mut sessions = Pool::with_capacity(capacity.max(1));
-    let info = SessionInfo::new(b"system").map(|mut info| {
-        info.principal_kind = capos_abi::ENDPOINT_SESSION_PRINCIPAL_SERVICE;
-        info.profile_class = capos_abi::ENDPOINT_SESSION_PROFILE_SYSTEM;
-        info
-    });
-    let system = info.map(|info| Session {
-        info,
-        ended: false,
-        processes: 0,
-    });
-    if let Some(system) = system {
-        let first = sessions.insert(system);
-        debug_assert_eq!(first.ok(), Some(0));
-    }
-    sessions
 }

@@ -4,8 +4,9 @@
 //! owner sees a reference that is stable within its own service scope and
 //! tells nothing across scopes: a keyed digest of the session identity. Named
 //! fields are disclosed only where the caller's request and the capability's
-//! scope agree.
+//! scope agree. How sessions come and go is in `sessions`.
 
+use arrayvec::{ArrayString, ArrayVec};
 use capos_abi::{
     ENDPOINT_CALLER_SESSION_LIVE, ENDPOINT_SESSION_DISCLOSE_AUTH_STRENGTH,
     ENDPOINT_SESSION_DISCLOSE_PRINCIPAL_KIND, ENDPOINT_SESSION_DISCLOSE_PROFILE_CLASS,
@@ -14,8 +15,16 @@ use capos_abi::{
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::ids::Pid;
+
 /// Longest session identity in bytes.
 pub const SESSION_ID_BYTES_MAX: usize = 32;
+/// Longest identity of a principal in bytes.
+pub const PRINCIPAL_ID_BYTES_MAX: usize = 32;
+/// Longest name of a principal for people, in bytes.
+pub const DISPLAY_NAME_BYTES_MAX: usize = 96;
+/// Longest name of a profile in bytes.
+pub const PROFILE_BYTES_MAX: usize = 64;
 const REFERENCE_DOMAIN: &[u8] = b"capos:endpoint-caller-session-ref:v2";
 const EPOCH_DOMAIN: &[u8] = b"capos:endpoint-caller-session-epoch:v2";
 
@@ -82,16 +91,58 @@ impl SessionInfo {
     }
 }
 
-/// A session and whether it was ended.
-#[derive(Clone, Copy, Debug)]
+/// What a session's holder can read about it, and nobody else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) principal_id: ArrayVec<u8, PRINCIPAL_ID_BYTES_MAX>,
+    /// Ordinal of the schema's `PrincipalKind`.
+    pub(crate) kind: u16,
+    /// Ordinal of the schema's `AuthStrength`.
+    pub(crate) auth_strength: u16,
+    pub(crate) display_name: ArrayString<DISPLAY_NAME_BYTES_MAX>,
+    pub(crate) profile: ArrayString<PROFILE_BYTES_MAX>,
+    /// Monotonic nanoseconds.
+    pub(crate) created_at_ns: u64,
+}
+
+/// A session, whether it was ended, and what names it.
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
     pub(crate) info: SessionInfo,
+    pub(crate) details: Details,
     pub(crate) ended: bool,
+    /// The machine opened it and has not ended it.
+    pub(crate) kept: bool,
     /// Processes that run in it.
     pub(crate) processes: u32,
+    /// Launchers that start programs in it.
+    pub(crate) launchers: u32,
+    /// Whether a `UserSession` object stands for it.
+    pub(crate) named: bool,
+    /// Who is charged for it.
+    pub(crate) payer: Option<Pid>,
 }
 
 impl Session {
+    /// A session that nothing names yet.
+    pub(crate) const fn new(info: SessionInfo, details: Details) -> Self {
+        Self {
+            info,
+            details,
+            ended: false,
+            kept: false,
+            processes: 0,
+            launchers: 0,
+            named: false,
+            payer: None,
+        }
+    }
+
+    /// Whether anything still needs the record.
+    pub(crate) const fn is_used(&self) -> bool {
+        self.kept || self.named || self.processes > 0 || self.launchers > 0
+    }
+
     /// Whether calls on its behalf are accepted at `now`.
     pub(crate) fn is_live(&self, now_ns: impl FnOnce() -> u64) -> bool {
         let expiry = self.info.expires_at_ns;

@@ -23,6 +23,7 @@
 use alloc::vec::Vec;
 
 use capnp::Word;
+use capnp::serialize::{NoAllocSliceSegments, read_message_from_flat_slice_no_alloc};
 use capnp::traits::HasStructSize;
 use capos_config::capos_capnp::process_handle::wait_results;
 use capos_config::capos_capnp::process_spawner::{spawn_params, spawn_results};
@@ -33,10 +34,11 @@ use capos_config::{
     KernelCapSource, PRESERVE_CLIENT_ENDPOINT_BADGE, SHARED_PARK_SPACE_INTERFACE_ID,
 };
 
-use sel4_capos_schema::method::CREATE_NOTIFICATION;
+use sel4_capos_schema::method::{CREATE_ENDPOINT, CREATE_NOTIFICATION};
 
-use crate::cap_table::{CapId, HoldOrigin};
+use crate::cap_table::{CapId, Hold, HoldOrigin};
 use crate::capset::{CAPSET_PAGE_BYTES, CapSetError};
+use crate::class::Class;
 use crate::dispatch::{Caller, Outcome};
 use crate::encode::{Emitter, NoRoom};
 use crate::exception::Exception;
@@ -48,8 +50,10 @@ use crate::machine::{Machine, PrepareError};
 use crate::objects::Object;
 use crate::pool::Pool;
 use crate::rendezvous::result_of;
-use crate::results::ResultCaps;
+use crate::results::{INDEX_RESULT_BYTES, ResultCaps};
 use crate::server::{CreateError, ProcessSpec, Server};
+use crate::session::SessionId;
+use crate::sessions::minted;
 use crate::waiting::Waiting;
 
 /// Exit code of a process that was ended through its handle.
@@ -58,7 +62,7 @@ pub const EXIT_TERMINATED: i64 = 137;
 pub const EXIT_FAULT: i64 = 139;
 
 /// Longest program name in a boot package.
-const NAME_BYTES_MAX: usize = 64;
+pub(crate) const NAME_BYTES_MAX: usize = 64;
 /// Grants of one spawn: as many as a CapSet page has lines.
 const GRANTS_MAX: u32 = capos_config::capset::CAPSET_MAX_ENTRIES as u32;
 
@@ -68,6 +72,101 @@ mod method {
     pub const WAIT: u16 = 0;
     pub const TERMINATE: u16 = 1;
 }
+
+/// The params of a request, copied.
+pub(crate) struct Params {
+    words: Vec<Word>,
+    len: usize,
+}
+
+impl Params {
+    /// The params as a message.
+    pub(crate) fn message(&self) -> Result<Message<'_>, Refusal> {
+        let mut bytes = &Word::words_to_bytes(&self.words)[..self.len];
+        let options = capos_config::default_reader_options();
+        read_message_from_flat_slice_no_alloc(&mut bytes, options).map_err(malformed)
+    }
+}
+
+type Message<'a> = capnp::message::Reader<NoAllocSliceSegments<'a>>;
+
+/// A request to start a program, as it was decoded.
+pub(crate) struct Request<'a> {
+    pub(crate) name: capnp::Result<capnp::text::Reader<'a>>,
+    pub(crate) program: capnp::Result<capnp::text::Reader<'a>>,
+    pub(crate) grants: capnp::Result<capnp::struct_list::Reader<'a, cap_grant::Owned>>,
+}
+
+/// What a parent is given of its child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// Handle, manager, and a facet of each endpoint made for it.
+    Management,
+    /// The same, with a handle that can be given into another session.
+    Mediation,
+    /// The handle.
+    Handle,
+    /// The handle, and a facet of the one endpoint made for it.
+    Worker,
+}
+
+impl Given {
+    const fn has_manager(self) -> bool {
+        matches!(self, Self::Management | Self::Mediation)
+    }
+}
+
+/// A program to be started.
+pub(crate) struct Order<'a> {
+    pub(crate) program: &'a str,
+    pub(crate) grants: &'a [Grant<'a>],
+    /// The session it runs in; its parent's otherwise.
+    pub(crate) session: Option<SessionId>,
+    /// Whether grants of any scope may enter that session.
+    pub(crate) regrant: bool,
+    pub(crate) given: Given,
+}
+
+impl Order<'_> {
+    fn result_caps(&self) -> usize {
+        let made = self.sources().filter(|&source| is_endpoint(source)).count();
+        match self.given {
+            Given::Management | Given::Mediation => 2 + made,
+            Given::Handle => 1,
+            Given::Worker => 1 + made,
+        }
+    }
+
+    /// Whoever opens sessions starts the programs of all of them, and may answer
+    /// for as many as its parent.
+    fn opens_sessions(&self) -> bool {
+        self.sources()
+            .any(|source| source == KernelCapSource::SessionManager)
+    }
+
+    /// What is made for the child.
+    fn sources(&self) -> impl Iterator<Item = KernelCapSource> {
+        self.grants.iter().filter_map(|grant| match grant.source {
+            GrantSource::Kernel(source) => Some(source),
+            _ => None,
+        })
+    }
+}
+
+/// Whether this source makes an endpoint.
+pub(crate) const fn is_endpoint(source: KernelCapSource) -> bool {
+    matches!(
+        source,
+        KernelCapSource::Endpoint | KernelCapSource::ChatEndpoint
+    )
+}
+
+/// A facet that keeps its labels and discloses nothing.
+const PLAIN_FACET: Passing = Passing::Client {
+    interface_id: None,
+    badge: None,
+    disclosure_scope: 0,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -101,6 +200,7 @@ impl<M: Machine> Server<M> {
         let spawned = match sqe.method_id {
             method::SPAWN => self.spawn(machine, caller, sqe),
             CREATE_NOTIFICATION => self.create_notification(machine, caller, sqe),
+            CREATE_ENDPOINT => self.create_endpoint(machine, caller, sqe),
             method::CREATE_PIPE => self.create_pipe(machine, caller, sqe),
             _ => Err(Exception::unimplemented().into()),
         };
@@ -146,42 +246,78 @@ impl<M: Machine> Server<M> {
         Outcome::code(sqe, code)
     }
 
-    /// Decodes a spawn request and carries it out.
-    fn spawn(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Result<CapCqe, Refusal> {
+    /// Copies the params of a request to start a program: its texts are used
+    /// until it is carried out.
+    pub(crate) fn copy_params(
+        &self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+    ) -> Result<Params, Refusal> {
         let fault = Refusal::Transport(CAP_ERR_INVALID_PARAMS_BUFFER);
-        let words = (sqe.len as usize).div_ceil(size_of::<Word>());
-        let mut params = Word::allocate_zeroed_vec(words);
-        let bytes = &mut Word::words_to_bytes_mut(&mut params)[..sqe.len as usize];
+        let len = sqe.len as usize;
+        let mut words = Word::allocate_zeroed_vec(len.div_ceil(size_of::<Word>()));
+        let bytes = &mut Word::words_to_bytes_mut(&mut words)[..len];
         let read = machine.read(caller.thread.pid, sqe.addr, bytes);
         read.map_err(|_| fault)?;
-        let message = capnp::serialize::read_message_from_flat_slice_no_alloc(
-            &mut &*bytes,
-            capos_config::default_reader_options(),
-        )
-        .map_err(malformed)?;
-        let request = message
-            .get_root::<spawn_params::Reader<'_>>()
-            .map_err(malformed)?;
+        Ok(Params { words, len })
+    }
+
+    /// `ProcessSpawner.spawn`.
+    fn spawn(&mut self, machine: &mut M, caller: Caller, sqe: &CapSqe) -> Result<CapCqe, Refusal> {
+        let params = self.copy_params(machine, caller, sqe)?;
+        let message = params.message()?;
+        let request: spawn_params::Reader<'_> = message.get_root().map_err(malformed)?;
+        let request = Request {
+            name: request.get_name(),
+            program: request.get_binary_name(),
+            grants: request.get_grants(),
+        };
+        let program = text(request.program.clone())?;
+        let grants = self.requested_grants(caller, request, kernel_source)?;
+        let order = Order {
+            program,
+            grants: &grants,
+            session: None,
+            regrant: false,
+            given: Given::Management,
+        };
+        self.spawn_granted(machine, caller, sqe, &order)
+    }
+
+    /// The grants of a request, checked as far as the request alone can be
+    /// wrong. `served` says what may be made for the child.
+    pub(crate) fn requested_grants<'a>(
+        &self,
+        caller: Caller,
+        request: Request<'a>,
+        served: impl Fn(capos_capnp::KernelCapSource) -> Option<KernelCapSource>,
+    ) -> Result<Vec<Grant<'a>>, Refusal> {
         // A name for people; only its form can be wrong.
-        text(request.get_name())?;
-        let program = text(request.get_binary_name())?;
+        text(request.name)?;
+        let program = text(request.program)?;
         if program.is_empty() || program.len() > NAME_BYTES_MAX {
             return Err(Exception::invalid_argument("no such program").into());
         }
-        let list = request.get_grants().map_err(malformed)?;
+        let list = request.grants.map_err(malformed)?;
         if list.len() > GRANTS_MAX {
             return Err(Exception::invalid_argument("too many grants").into());
         }
         let grants = list
             .iter()
-            .map(|grant| self.grant(caller.thread.pid, grant))
+            .map(|grant| self.grant(caller.thread.pid, grant, &served))
             .collect::<Result<Vec<_>, Refusal>>()?;
         check_names(&grants)?;
-        self.spawn_granted(machine, caller, sqe, program, &grants)
+        Ok(grants)
     }
 
-    /// One requested grant, checked as far as the request alone can be wrong.
-    fn grant<'a>(&self, from: Pid, grant: cap_grant::Reader<'a>) -> Result<Grant<'a>, Refusal> {
+    /// One requested grant.
+    fn grant<'a>(
+        &self,
+        from: Pid,
+        grant: cap_grant::Reader<'a>,
+        served: impl Fn(capos_capnp::KernelCapSource) -> Option<KernelCapSource>,
+    ) -> Result<Grant<'a>, Refusal> {
         let name = text(grant.get_name())?;
         let badge = grant.get_badge();
         let source = grant.get_source().map_err(malformed)?;
@@ -189,7 +325,7 @@ impl<M: Machine> Server<M> {
         match source.which().map_err(|_| bad("unknown grant source"))? {
             cap_grant_source::Kernel(source) => {
                 let source = source.map_err(|_| bad("unknown kernel source"))?;
-                let source = kernel_source(source).ok_or(Exception::unimplemented())?;
+                let source = served(source).ok_or(Exception::unimplemented())?;
                 if mode != CapGrantMode::Raw {
                     return Err(bad("kernel sources are granted raw"));
                 }
@@ -275,32 +411,33 @@ impl<M: Machine> Server<M> {
         Ok(Passing::Raw)
     }
 
-    fn spawn_granted(
+    /// Starts a program and gives the parent what it is to have.
+    pub(crate) fn spawn_granted(
         &mut self,
         machine: &mut M,
         caller: Caller,
         sqe: &CapSqe,
-        program: &str,
-        grants: &[Grant<'_>],
+        order: &Order<'_>,
     ) -> Result<CapCqe, Refusal> {
-        let made_for_child = |grant: &&Grant<'_>| {
-            matches!(
-                grant.source,
-                GrantSource::Kernel(KernelCapSource::Endpoint | KernelCapSource::ChatEndpoint)
-            )
-        };
-        let result_caps = 2 + grants.iter().filter(made_for_child).count();
-        self.check_result_room(caller, sqe, SPAWN_RESULT_BYTES, result_caps)?;
+        let grants = order.grants;
+        self.check_result_room(caller, sqe, SPAWN_RESULT_BYTES, order.result_caps())?;
         let parent = self.process(caller.thread.pid).ok_or(bad("no parent"))?;
-        let (session, limits) = (parent.session, parent.limits.for_child());
+        let limits = match order.opens_sessions() {
+            true => parent.limits,
+            false => parent.limits.for_child(),
+        };
+        let (session, class) = match order.session {
+            Some(session) => (session, Class::Application),
+            None => (parent.session, parent.class.of_child()),
+        };
         self.check_family(caller.thread.pid)?;
-        let class = parent.class.of_child();
-        let embryo = machine.prepare(program).map_err(prepare_refused)?;
+        let embryo = machine.prepare(order.program).map_err(prepare_refused)?;
         let mut capset = [0; CAPSET_PAGE_BYTES];
         let spec = ProcessSpec::new(embryo.ring, embryo.space)
             .limits(limits)
             .grants(grants)
             .session(session)
+            .regranting(order.regrant)
             .class(class);
         let child = match self.create_reserving(spec, &mut capset) {
             Ok(child) => child,
@@ -313,7 +450,7 @@ impl<M: Machine> Server<M> {
         let launched = machine.launch(child, class, &capset);
         let given = launched
             .map_err(|error| prepare_refused(error).into())
-            .and_then(|()| self.give_results(machine, caller, sqe, child));
+            .and_then(|()| self.give_results(machine, caller, sqe, child, order.given));
         match given {
             Ok(_) => self.finish_moves(grants),
             Err(_) => {
@@ -324,21 +461,22 @@ impl<M: Machine> Server<M> {
         given
     }
 
-    /// Gives the parent handle, manager and facets, and writes the result.
+    /// Gives the parent what it is to have of the child, and writes the result.
     fn give_results(
         &mut self,
         machine: &mut M,
         caller: Caller,
         sqe: &CapSqe,
         child: Pid,
+        what: Given,
     ) -> Result<CapCqe, Refusal> {
         let mut given = ResultCaps::new();
-        if let Err(error) = self.insert_results(caller.thread.pid, child, &mut given) {
+        if let Err(error) = self.insert_results(caller.thread.pid, child, what, &mut given) {
             self.take_results_back(caller.thread.pid, &given);
             return Err(create_refused(&error).into());
         }
         let mut result = [0; SPAWN_RESULT_BYTES];
-        let len = emit_spawned(&mut result).unwrap_or(result.len());
+        let len = emit_spawned(&mut result, what).unwrap_or(result.len());
         self.write_results(machine, caller, sqe, &result[..len], &given)
     }
 
@@ -346,6 +484,7 @@ impl<M: Machine> Server<M> {
         &mut self,
         parent: Pid,
         child: Pid,
+        what: Given,
         given: &mut ResultCaps,
     ) -> Result<(), CreateError> {
         let record = HandleRecord {
@@ -359,21 +498,64 @@ impl<M: Machine> Server<M> {
                 if let Some(process) = self.process_mut(child) {
                     process.handle = Some(index);
                 }
-                self.insert_result(parent, hold, HoldOrigin::ResultCap, given)?;
+                let hold = match what {
+                    Given::Mediation => minted(hold),
+                    _ => Hold {
+                        origin: HoldOrigin::ResultCap,
+                        ..hold
+                    },
+                };
+                self.insert_result(parent, hold, hold.origin, given)?;
             }
             Err(error) => {
                 self.handles.remove(index);
                 return Err(error);
             }
         }
-        let manager = self.mint_object(Object::CapabilityManager(child))?;
-        self.insert_result(parent, manager, HoldOrigin::ResultCap, given)?;
+        if what.has_manager() {
+            let manager = self.mint_object(Object::CapabilityManager(child))?;
+            self.insert_result(parent, manager, HoldOrigin::ResultCap, given)?;
+        }
+        if what == Given::Handle {
+            return Ok(());
+        }
         for owner in self.endpoints_made_for(child) {
-            let facet = self.facet_of_owned(child, owner)?;
+            let facet = self.facet_of_owned(child, owner, PLAIN_FACET)?;
             let origin = HoldOrigin::SpawnedEndpoint;
             self.insert_result(parent, facet, origin, given)?;
         }
         Ok(())
+    }
+
+    /// `SpawnerExtension.createEndpoint`: an endpoint for others to serve.
+    fn create_endpoint(
+        &mut self,
+        machine: &mut M,
+        caller: Caller,
+        sqe: &CapSqe,
+    ) -> Result<CapCqe, Refusal> {
+        let full = Exception::overloaded("too many endpoints");
+        self.check_result_room(caller, sqe, INDEX_RESULT_BYTES, 1)?;
+        let pid = caller.thread.pid;
+        let limits = self.process(pid).ok_or(full)?.limits;
+        if self
+            .process(pid)
+            .is_none_or(|maker| maker.made.endpoints >= limits.endpoints)
+        {
+            return Err(full.into());
+        }
+        let minted = self.mint_endpoint(&limits);
+        let hold = minted.map_err(|error| create_refused(&error))?;
+        if let Some(Object::EndpointOwner(index)) = self.objects.get(hold.object)
+            && let Some(endpoint) = self.endpoints.table.get_mut(index)
+        {
+            endpoint.payer = Some(pid);
+        }
+        if let Some(maker) = self.process_mut(pid) {
+            maker.made.endpoints += 1;
+        }
+        let origin = HoldOrigin::ResultCap;
+        self.give_one(machine, caller, sqe, Hold { origin, ..hold })
     }
 
     /// The child's own endpoints that came into being with it.
@@ -502,12 +684,15 @@ impl<M: Machine> Server<M> {
 const SPAWN_RESULT_BYTES: usize = 3 * size_of::<Word>();
 const WAIT_RESULT_BYTES: usize = 3 * size_of::<Word>();
 
-/// Handle first, manager second.
-fn emit_spawned(out: &mut [u8]) -> Result<usize, NoRoom> {
+/// Handle first, manager second. The results of launchers are as long, and do
+/// not have a manager.
+fn emit_spawned(out: &mut [u8], what: Given) -> Result<usize, NoRoom> {
     let size = <spawn_results::Builder<'_> as HasStructSize>::STRUCT_SIZE;
     let (mut message, root) = Emitter::new(out, size)?;
     message.set_u16(root, 0, 0)?;
-    message.set_u16(root, 1, 1)?;
+    if what.has_manager() {
+        message.set_u16(root, 1, 1)?;
+    }
     message.finish()
 }
 
@@ -518,11 +703,11 @@ fn emit_exit_code(out: &mut [u8], code: i64) -> Result<usize, NoRoom> {
     message.finish()
 }
 
-fn bad(message: &'static str) -> Refusal {
+pub(crate) fn bad(message: &'static str) -> Refusal {
     Exception::invalid_argument(message).into()
 }
 
-fn text<'a>(text: capnp::Result<capnp::text::Reader<'a>>) -> Result<&'a str, Refusal> {
+pub(crate) fn text<'a>(text: capnp::Result<capnp::text::Reader<'a>>) -> Result<&'a str, Refusal> {
     text.map_err(malformed)?
         .to_str()
         .map_err(|_| bad("text is not UTF-8"))
@@ -540,7 +725,7 @@ fn check_names(grants: &[Grant<'_>]) -> Result<(), Refusal> {
 }
 
 /// The sources a spawner can mint for a child; others are refused.
-fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource> {
+pub(crate) fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource> {
     use capos_capnp::KernelCapSource as Wire;
     Some(match source {
         Wire::Console => KernelCapSource::Console,
@@ -556,6 +741,7 @@ fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<KernelCapSource
         Wire::ThreadSpawner => KernelCapSource::ThreadSpawner,
         Wire::WallClock => KernelCapSource::WallClock,
         Wire::EntropySource => KernelCapSource::EntropySource,
+        Wire::SessionManager => KernelCapSource::SessionManager,
         Wire::TerminalSession => KernelCapSource::TerminalSession,
         _ => return None,
     })

@@ -29,6 +29,7 @@ use capos_loader::AddressMap;
 use capos_loader::layout::{TLS_BASE, TLS_LIMIT};
 
 use crate::cap_table::HoldOrigin;
+use crate::class::Class;
 use crate::dispatch::{Caller, Outcome};
 use crate::encode::NoRoom;
 use crate::exception::Exception;
@@ -125,6 +126,13 @@ impl<M: Machine> Server<M> {
                 caller.thread.tid,
                 code,
             )),
+            Ok(thread_control::Request::LeaveServiceClass) => {
+                if let Some(process) = self.process_mut(caller.thread.pid) {
+                    process.class = Class::Application;
+                    machine.set_class(caller.thread.pid, Class::Application);
+                }
+                Outcome::code(sqe, 0)
+            }
             Err(refusal) => self.refuse(machine, caller, sqe, refusal),
         }
     }
@@ -194,7 +202,7 @@ impl<M: Machine> Server<M> {
     }
 
     /// Completes with what was emitted into the reply buffer.
-    fn answer(
+    pub(crate) fn answer(
         &mut self,
         machine: &mut M,
         caller: Caller,

@@ -210,11 +210,7 @@ impl Pins {
 
     /// Whether every hold of the list may cross between these sessions.
     pub(crate) fn may_cross(&self, list: PinList, same_session: bool) -> bool {
-        self.iter(list).all(|pin| {
-            pin.prepared
-                .hold
-                .allows_session_transfer(same_session, false)
-        })
+        same_session || self.iter(list).all(|pin| pin.prepared.crosses)
     }
 
     /// Inserts every hold at the receiver, or none.

@@ -122,6 +122,10 @@ impl Machine for Model {
         Ok(())
     }
 
+    fn set_class(&mut self, pid: Pid, class: Class) {
+        self.programs.classes.push((pid, class));
+    }
+
     fn discard(&mut self) {
         self.programs.discard();
     }

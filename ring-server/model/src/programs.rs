@@ -16,7 +16,7 @@ pub struct Programs {
     pub room: Option<u32>,
     /// Clients that were launched and not yet taken by the test.
     pub launched: Vec<Client>,
-    /// How urgent each launched process is, in order.
+    /// How urgent processes are: each launch and each change, in order.
     pub classes: Vec<(Pid, Class)>,
     /// Processes that ended, with their codes.
     pub buried: Vec<(Pid, i64)>,

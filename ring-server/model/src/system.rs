@@ -382,6 +382,12 @@ impl System {
         self.server.check();
     }
 
+    /// Ends a session.
+    pub fn end_session(&mut self, session: SessionId) {
+        self.server.end_session(&mut self.machine, session);
+        self.server.check();
+    }
+
     /// Ends a process.
     pub fn kill(&mut self, client: Client) {
         self.server.destroy_process(&mut self.machine, client.pid);

@@ -372,19 +372,19 @@ fn grants_are_refused_for_what_they_name() {
     let info = SessionInfo::new(b"other").unwrap();
     let other = system.server.open_session(info).unwrap();
     let owner = system.spawn(&[
-        Grant::kernel("timer", KernelCapSource::Timer),
+        Grant::kernel("console", KernelCapSource::Console),
         Grant::kernel("park", KernelCapSource::ParkSpace),
     ]);
-    let timer = owner.cap_id("timer");
+    let console = owner.cap_id("console");
     let pid = owner.pid;
     let mut refused = |grant: Grant<'_>, session| {
         let refused = system.try_spawn(&[grant], Limits::CEILING, session);
         refused.map(|_| ()).unwrap_err()
     };
-    let copy = Grant::held("t", pid, timer, Passing::Copy);
+    let copy = Grant::held("t", pid, console, Passing::Copy);
     assert_eq!(refused(copy, Some(other)), CreateError::CrossesSession);
     let nobody = Pid::from_raw(40);
-    let gone = Grant::held("t", nobody, timer, Passing::Copy);
+    let gone = Grant::held("t", nobody, console, Passing::Copy);
     assert_eq!(refused(gone, None), CreateError::NoSuchHold);
     assert_eq!(
         refused(Grant::manager("m", nobody), None),
@@ -392,10 +392,10 @@ fn grants_are_refused_for_what_they_name() {
     );
     let park = Grant::held("p", pid, owner.cap_id("park"), Passing::Copy);
     assert_eq!(refused(park, None), CreateError::NotTransferable);
-    let facet = Grant::client("f", pid, timer);
+    let facet = Grant::client("f", pid, console);
     assert_eq!(refused(facet, None), CreateError::NotAnEndpoint);
     let long = "n".repeat(100);
-    let named = Grant::held(&long, pid, timer, Passing::Move);
+    let named = Grant::held(&long, pid, console, Passing::Move);
     assert_eq!(
         refused(named, None),
         CreateError::CapSet(CapSetError::NameTooLong)
@@ -406,7 +406,7 @@ fn grants_are_refused_for_what_they_name() {
         CreateError::Unsupported(UnsupportedSource(source))
     );
     let mut owner = owner;
-    let release = System::release_sqe(timer.raw(), 1);
+    let release = System::release_sqe(console.raw(), 1);
     assert_eq!(system.result(&mut owner, &release), 0, "the move went back");
 }
 
@@ -470,11 +470,11 @@ fn spawning_from_a_full_or_foreign_world_says_why() {
     let info = SessionInfo::new(b"s").unwrap();
     let session = system.server.open_session(info).unwrap();
     let mut parent = system.spawn_in(session, &[spawner, endpoint]);
-    system.server.end_session(session);
+    system.end_session(session);
     let (kind, message) = told(&mut system, &mut parent, &spawn_params("p", &[]));
     assert_eq!(
         (kind, &message[..]),
-        (ExceptionType::Disconnected, "session ended")
+        (ExceptionType::Disconnected, "session is not live")
     );
     let mut system = System {
         server: Server::default(),
@@ -597,7 +597,7 @@ fn results_do_not_cross_sessions_and_stay_with_the_server() {
     assert_eq!(system.result(&mut owner, &plain), 0);
     assert_eq!(guest.completion().unwrap().result, 0);
     system.kill(guest);
-    system.server.end_session(guests);
+    system.end_session(guests);
     let again = system.server.open_session(info);
     assert_eq!(again, Some(guests), "the handle is free again");
 }

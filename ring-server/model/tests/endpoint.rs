@@ -206,6 +206,25 @@ fn call_ids_are_good_once_and_for_their_receiver() {
     assert_eq!(pair.client.completions().len(), 1);
 }
 
+/// The header and the params together are longer than anything a service can
+/// receive: the caller's fault, and nobody else's delay.
+#[test]
+fn a_call_that_no_receive_can_take_is_refused() {
+    let mut pair = Pair::new();
+    let longest = Limits::CEILING.ring_scratch_bytes;
+    let too_long = CapSqe {
+        len: longest - 55,
+        ..pair.call_sqe(1)
+    };
+    pair.submit_call(&too_long);
+    pair.submit_call(&pair.call_sqe(2));
+    let message = pair.receive();
+    assert_eq!(message.params.len(), 8, "the call behind it is delivered");
+    let refused = pair.client.completion().expect("a completion");
+    let expected = (1, CAP_ERR_INVALID_PARAMS_BUFFER);
+    assert_eq!((refused.user_data, refused.result), expected);
+}
+
 #[test]
 fn a_small_receive_is_refused_and_the_call_waits_on() {
     let mut pair = Pair::new();
@@ -802,7 +821,7 @@ fn sessions_bound_transfers_and_hide_callers() {
     let denied = pair.client.completion().unwrap();
     assert_eq!(denied.result, CAP_ERR_TRANSFER_NOT_SUPPORTED);
 
-    pair.system.server.end_session(alice);
+    pair.system.end_session(alice);
     let late = pair.call_sqe(3);
     let result = pair.system.result(&mut pair.client, &late);
     assert_eq!(result, CAP_ERR_APPLICATION_EXCEPTION);

@@ -159,6 +159,8 @@ impl State {
             objects: ring_server_core::ROOT_OBJECTS + 7,
             epochs: 24,
             sessions: 2,
+            launchers: 0,
+            launcher_kib: 0,
             endpoints: 1,
             calls: 4,
             recvs: 2,

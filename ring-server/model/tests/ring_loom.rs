@@ -95,6 +95,8 @@ fn server(ring: &LoomRing) -> (Server<Still>, Pid) {
         objects: ring_server_core::ROOT_OBJECTS,
         epochs: 1,
         sessions: 1,
+        launchers: 0,
+        launcher_kib: 0,
         endpoints: 0,
         calls: 0,
         recvs: 0,

@@ -443,7 +443,7 @@ fn malformed_requests_are_invalid_arguments() {
         let (kind, _) = support::decode_exception(&family.system.peek(&family.parent, RESULT, 512));
         assert_eq!(kind, ExceptionType::InvalidArgument);
     }
-    for method in [2, 99, 0x8001] {
+    for method in [2, 99, 0x8002] {
         let entry = CapSqe {
             method_id: method,
             ..family.entry(&[], 1024)

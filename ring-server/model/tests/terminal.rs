@@ -233,6 +233,7 @@ fn input_that_nobody_reads_is_bounded_and_the_sender_waits() {
     assert_eq!(system.server.terminal_room(), TYPED_AHEAD_MAX);
 }
 
+/// Y1: a reader that is gone is charged for nothing.
 #[test]
 fn a_reader_that_goes_gives_everything_back() {
     let mut system = System::new();
@@ -267,6 +268,18 @@ fn history_is_recalled_by_the_up_key() {
     );
     input(&mut system, b"\x1b[A\x1b[A\r");
     assert_eq!(taken(&mut system, &mut client), submitted("first"));
+}
+
+#[test]
+fn history_is_there_for_keys_that_were_typed_ahead() {
+    let mut system = System::new();
+    let mut client = reader(&mut system);
+    assert!(read(&mut system, &mut client, LineEcho::Visible).is_none());
+    input(&mut system, b"first\r\x1b[A\r");
+    assert_eq!(taken(&mut system, &mut client), submitted("first"));
+    let params = edited_params("> ", &["old", "older"]);
+    let cqe = request(&mut system, &mut client, READ_EDITED, &params).expect("typed ahead");
+    assert_eq!(line(&mut system, &mut client, &cqe), submitted("older"));
 }
 
 #[test]

@@ -117,6 +117,10 @@ impl AbsoluteCPtr {
     /// `badge` exceeds [`BADGE_MAX`]. Minting from a capability
     /// that is badged already fails with [`Error::IllegalOperation`].
     #[inline]
+    #[allow(
+        clippy::absurd_extreme_comparisons,
+        reason = "on some kernels every word is a badge"
+    )]
     pub fn mint(&self, src: &Self, rights: CapRights, badge: Badge) -> Result<()> {
         if badge > BADGE_MAX {
             return Err(Error::InvalidArgument);
@@ -182,6 +186,11 @@ impl AbsoluteCPtr {
     /// As for [`move_`](Self::move_), and [`Error::IllegalOperation`] where the
     /// capability takes no such data.
     pub fn mutate(&self, src: &Self, data: CNodeCapData) -> Result<()> {
+        self.mutate_word(src, data.into_word())
+    }
+
+    /// Mutates with a word whose meaning depends on the kind of capability.
+    pub(crate) fn mutate_word(&self, src: &Self, data: Word) -> Result<()> {
         // SAFETY: B1.
         unsafe {
             sel4_raw::seL4_CNode_Mutate(
@@ -192,7 +201,7 @@ impl AbsoluteCPtr {
                 src.root.bits(),
                 src.path.bits(),
                 src.path.depth_word(),
-                data.into_word(),
+                data,
             )
         }
         .map_err(Error::from_raw)

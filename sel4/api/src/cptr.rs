@@ -217,6 +217,8 @@ kinds! {
     Reply = "Reply";
     /// A scheduling context of kernels with MCS.
     SchedContext = "SchedContext";
+    /// `seL4_SchedControl`: authority over a core's time, on kernels with MCS.
+    SchedControl = "SchedControl";
     /// `seL4_IRQControl`: authority to issue interrupt handlers.
     IrqControl = "IRQControl";
     /// `seL4_IRQHandler`: one interrupt.

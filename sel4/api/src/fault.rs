@@ -30,6 +30,8 @@ pub enum FaultKind {
     UserException,
     /// A page fault.
     VmFault,
+    /// A budget was used up; kernels with MCS only.
+    Timeout,
 }
 
 /// A message that is no fault of this kernel: an ordinary message, or a forgery.
@@ -52,6 +54,8 @@ impl FaultKind {
             sel4_raw::seL4_Fault_UnknownSyscall => Some(Self::UnknownSyscall),
             sel4_raw::seL4_Fault_UserException => Some(Self::UserException),
             sel4_raw::seL4_Fault_VMFault => Some(Self::VmFault),
+            #[cfg(sel4_has = "seL4_Fault_Timeout")]
+            sel4_raw::seL4_Fault_Timeout => Some(Self::Timeout),
             _ => None,
         }
     }
@@ -71,6 +75,8 @@ impl FaultKind {
                 Ok(Self::UserException)
             }
             sel4_raw::seL4_Fault_VMFault if length == VmFault::LENGTH => Ok(Self::VmFault),
+            #[cfg(sel4_has = "seL4_Fault_Timeout")]
+            sel4_raw::seL4_Fault_Timeout if length == TIMEOUT_LENGTH => Ok(Self::Timeout),
             sel4_raw::seL4_Fault_CapFault
                 if CapFault::LENGTH_MIN <= length && length <= CapFault::LENGTH_MAX =>
             {
@@ -96,7 +102,14 @@ pub enum Fault {
     UserException(UserException),
     /// A page fault.
     VmFault(VmFault),
+    /// A budget was used up. An answer of no words lets the thread go on when
+    /// its next period begins.
+    Timeout,
 }
+
+/// Words of a timeout's message: the context's badge and what it consumed.
+#[cfg(sel4_has = "seL4_Fault_Timeout")]
+const TIMEOUT_LENGTH: usize = sel4_raw::seL4_Timeout_Length as usize;
 
 impl Fault {
     /// `seL4_getFault`: decodes the message just received. `words` are the
@@ -116,6 +129,7 @@ impl Fault {
             FaultKind::UnknownSyscall => Self::UnknownSyscall(UnknownSyscall::read(words, buffer)),
             FaultKind::UserException => Self::UserException(UserException::read(words, buffer)),
             FaultKind::VmFault => Self::VmFault(VmFault::read(words, buffer)),
+            FaultKind::Timeout => Self::Timeout,
         }))
     }
 }

@@ -37,7 +37,7 @@ fn reply_object() -> Word {
 
 /// System calls whose number depends on the kernel.
 mod number {
-    /// Waiting on a notification is receiving, until MCS tells them apart.
+    /// Waiting without a reply object is receiving, until MCS tells them apart.
     #[cfg(sel4_has = "seL4_SysWait")]
     pub const WAIT: i64 = sel4_raw::seL4_SysWait;
     /// Waiting on a notification is receiving, until MCS tells them apart.
@@ -125,6 +125,14 @@ impl cap::Endpoint {
     pub fn recv_with_mrs(self) -> (MessageInfo, Badge, Registers) {
         // SAFETY: the number is a receive; the buffer is B1's.
         split(unsafe { syscalls::recv(sel4_raw::seL4_SysRecv, self.bits(), reply_object()) })
+    }
+
+    /// Receives what will never be answered, and so takes no reply object
+    /// (`seL4_Wait` with MCS); words beyond the message's length are arbitrary.
+    #[inline]
+    pub fn wait_with_mrs(self) -> (MessageInfo, Badge, Registers) {
+        // SAFETY: the number is a receive; the buffer is B1's.
+        split(unsafe { syscalls::recv(number::WAIT, self.bits(), 0) })
     }
 
     /// `seL4_NBRecv`: as [`recv`](Self::recv), but returns at once; badge zero

@@ -11,6 +11,7 @@
 //! |---|---|---|---|
 //! | who may set priorities | the caller's own | authority argument | authority argument |
 //! | fault handler | slot in the thread's CSpace | the same | capability of the caller |
+//! | time | slices | slices | a scheduling context ([`Budget`]) |
 //! | reply to a call | implicit | implicit | the object named by [`set_reply_object`] |
 //! | I/O ports | one capability, narrowed | issued by `IOPortControl` | the same |
 //!
@@ -43,10 +44,12 @@ mod interrupt;
 mod io_port;
 mod ipc;
 mod ipc_buffer;
+mod kind;
 mod message_info;
 mod object;
 mod rights;
 mod tcb;
+mod time;
 mod untyped;
 mod vspace;
 
@@ -58,11 +61,13 @@ pub use fault::{Fault, FaultKind, MalformedFault};
 pub use io_port::IoPortAuthority;
 pub use ipc::{Badge, reply, reply_with_mrs, set_reply_object, yield_now};
 pub use ipc_buffer::{IpcBuffer, set_ipc_buffer, with_ipc_buffer, with_ipc_buffer_mut};
+pub use kind::{SlotKind, Workbench};
 pub use message_info::{FAST_MESSAGE_REGISTERS, MessageInfo, MessageInfoBuilder};
 pub use object::ObjectBlueprint;
 pub use rights::{CapRights, CapRightsBuilder};
 pub use sel4_raw::config;
-pub use tcb::UserContext;
+pub use tcb::{FAULT_HANDLER_IN_TCB, UserContext};
+pub use time::{Budget, HAS_SCHED_CONTEXTS};
 pub use vspace::VmAttributes;
 
 /// The kernel's machine word.

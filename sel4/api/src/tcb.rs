@@ -5,6 +5,11 @@ use core::ops::{Deref, DerefMut};
 use crate::ipc_buffer::buffer;
 use crate::{CNodeCapData, CPtr, Error, Result, Word, cap};
 
+/// Whether a thread's fault handler is a capability in its TCB, given by who
+/// configures it; otherwise it is found in the thread's own CSpace at each
+/// fault.
+pub const FAULT_HANDLER_IN_TCB: bool = cfg!(sel4_config = "KERNEL_MCS");
+
 /// `seL4_UserContext`: a thread's registers. The fields have the registers'
 /// names (`rip`, `rsp`, `rflags`, `rax`, ...), and their order is the order in
 /// which [`tcb_write_registers`](cap::Tcb::tcb_write_registers) counts.
@@ -131,8 +136,8 @@ impl cap::Tcb {
     /// guard, VSpace, and IPC buffer (address zero and a null capability for
     /// none).
     ///
-    /// `fault_ep` is a slot in the *configured thread's* CSpace, except with
-    /// MCS, where it is a slot of the caller's. Kernels up to 5 set priorities
+    /// `fault_ep` is a slot in the *configured thread's* CSpace, or, with
+    /// [`FAULT_HANDLER_IN_TCB`], one of the caller's. Kernels up to 5 set priorities
     /// in the same call; there this makes two others instead, so that a
     /// failure of the second leaves the spaces set.
     ///
@@ -233,50 +238,20 @@ impl cap::Tcb {
         result.map_err(Error::from_raw)
     }
 
-    /// `seL4_TCB_SetSchedParams`, or the two calls it replaced: maximum and
-    /// priority.
+    /// `seL4_TCB_SetSchedParams` as far as all kernels agree on it: maximum and
+    /// priority, by the two calls it replaced. With MCS a thread needs time as
+    /// well ([`sched_context_bind`](cap::SchedContext::sched_context_bind)).
     ///
     /// # Errors
     /// As for [`tcb_set_priority`](Self::tcb_set_priority).
-    #[cfg(not(sel4_config = "KERNEL_MCS"))]
     pub fn tcb_set_sched_params(self, authority: cap::Tcb, mcp: u8, priority: u8) -> Result<()> {
         self.tcb_set_mc_priority(authority, mcp)?;
         self.tcb_set_priority(authority, priority)
     }
 
-    /// `seL4_TCB_SetSchedParams` with MCS: maximum, priority, scheduling
-    /// context, and the fault handler as a capability of the caller.
-    ///
-    /// # Errors
-    /// As for [`tcb_set_priority`](Self::tcb_set_priority), and
-    /// [`Error::InvalidCapability`] for the scheduling context or the handler.
-    #[cfg(sel4_config = "KERNEL_MCS")]
-    pub fn tcb_set_sched_params(
-        self,
-        authority: cap::Tcb,
-        mcp: u8,
-        priority: u8,
-        sched_context: cap::SchedContext,
-        fault_ep: cap::Endpoint,
-    ) -> Result<()> {
-        // SAFETY: B1.
-        unsafe {
-            sel4_raw::seL4_TCB_SetSchedParams(
-                buffer(),
-                self.bits(),
-                authority.bits(),
-                mcp.into(),
-                priority.into(),
-                sched_context.bits(),
-                fault_ep.bits(),
-            )
-        }
-        .map_err(Error::from_raw)
-    }
-
     /// `seL4_TCB_SetAffinity`: moves the thread to another core, on kernels
     /// with several and without MCS. Other kernels are not asked; they have
-    /// core 0 alone.
+    /// core 0 alone. With MCS a thread's scheduling context names its core.
     ///
     /// # Errors
     /// [`Error::IllegalOperation`] where there is no such core.

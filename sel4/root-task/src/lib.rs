@@ -38,7 +38,6 @@ mod entry;
 mod heap;
 mod panic;
 mod unwind;
-#[cfg(not(sel4_config = "KERNEL_MCS"))]
 mod watch;
 
 // Linked for the symbols it defines.
@@ -49,7 +48,6 @@ pub use entry::image_range;
 pub use heap::extend_heap;
 pub use panic::{EmergencyConsole, set_emergency_console, set_panic_hook};
 pub use sel4_root_task_macros::root_task;
-#[cfg(not(sel4_config = "KERNEL_MCS"))]
 pub use watch::{CrashReport, WATCH_SLOTS, WATCH_UNTYPED_BITS, watch_faults};
 
 /// What a function that never returns returns.

@@ -12,15 +12,15 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use sel4::fault::{CapFault, UserException, VmFault};
 use sel4::init_thread::slot;
 use sel4::{
-    BootInfo, CNodeCapData, Cap, FaultKind, MessageInfo, ObjectBlueprint, Result, UserContext,
-    Word, cap, with_ipc_buffer,
+    BootInfo, Budget, CNodeCapData, Cap, Error, FaultKind, MessageInfo, ObjectBlueprint, Result,
+    UserContext, Word, cap, with_ipc_buffer,
 };
 
 use crate::entry::{Stack, unmap_guard};
 use crate::panic::EmergencyConsole;
 
 /// Empty slots that [`watch_faults`] takes.
-pub const WATCH_SLOTS: usize = 2;
+pub const WATCH_SLOTS: usize = if sel4::HAS_SCHED_CONTEXTS { 3 } else { 2 };
 
 /// Memory that [`watch_faults`] takes, as a power of two.
 pub const WATCH_UNTYPED_BITS: usize = ObjectBlueprint::Tcb.physical_size_bits() + 1;
@@ -101,7 +101,7 @@ pub fn watch_faults(
 ) -> Result<()> {
     let mut slots = slots.into_iter();
     let mut take = |blueprint| -> Result<Word> {
-        let index = slots.next().expect("watching takes two slots");
+        let index = slots.next().expect("there are WATCH_SLOTS slots");
         let root = slot::CNODE.cap().absolute_cptr_for_self();
         untyped.untyped_retype(&blueprint, &root, index, 1)?;
         Ok(index as Word)
@@ -122,11 +122,24 @@ pub fn watch_faults(
         slot::NULL.cap().cast(),
     )?;
     tcb.tcb_set_sched_params(slot::TCB.cap(), PRIORITY, PRIORITY)?;
+    if let Some(blueprint) = ObjectBlueprint::thread_time() {
+        let context: cap::SchedContext = Cap::from_bits(take(blueprint)?);
+        give_time(bootinfo, context, tcb)?;
+    }
     unmap_guard(bootinfo, STACK.bounds().guard);
     tcb.tcb_write_all_registers(true, &start(endpoint))?;
     slot::TCB
         .cap()
         .tcb_set_space(endpoint.cptr(), cspace, CNodeCapData::KEEP, vspace)
+}
+
+/// Lets the watching thread run; once it does, nobody else has anything to do.
+fn give_time(bootinfo: &BootInfo, context: cap::SchedContext, tcb: cap::Tcb) -> Result<()> {
+    const SLICE_US: u64 = 10_000;
+    let control = bootinfo.sched_control_of(0);
+    let control = control.ok_or(Error::InvalidCapability)?;
+    control.sched_control_configure(context, Budget::unlimited(SLICE_US), 0)?;
+    context.sched_context_bind(tcb)
 }
 
 /// The watching thread's first registers.
@@ -144,7 +157,7 @@ fn start(endpoint: cap::Endpoint) -> UserContext {
 extern "C" fn watch(endpoint: Word) -> ! {
     let endpoint: cap::Endpoint = Cap::from_bits(endpoint);
     loop {
-        let (info, _, words): (MessageInfo, _, _) = endpoint.recv_with_mrs();
+        let (info, _, words): (MessageInfo, _, _) = endpoint.wait_with_mrs();
         report(&CrashReport {
             label: info.label(),
             words,

@@ -1,5 +1,6 @@
 //! What is asked, what waits for a hash, and what is answered.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 
@@ -7,9 +8,7 @@ use capos::capos_capnp::{CredentialCheckStatus, credential_store};
 use capos::prelude::*;
 use capos::{CallId, CompletedCall, EntropyStatus, ExceptionType, RuntimeRingClient};
 use capos_config::SystemConfig;
-use capos_lib::credential::{
-    ConsoleCredentialStateError, ConsolePasswordVerifierError, MAX_CONSOLE_PASSWORD_BYTES,
-};
+use capos_lib::credential::{ConsoleCredentialStateError, MAX_CONSOLE_PASSWORD_BYTES};
 use policy::attempts::{Attempts, Step};
 use policy::passwords::{Passwords, Status};
 use service::{
@@ -19,6 +18,7 @@ use service::{
 use zeroize::Zeroizing;
 
 use crate::hasher::{self, Hasher};
+use crate::keepsake::{self, Keepsake};
 
 const SALT_BYTES: u32 = 16;
 
@@ -39,8 +39,18 @@ struct Attempt {
 
 /// What a hash is being computed for.
 enum Work {
-    Attempt { call: Call, too_long: bool },
-    Creation { call: Call },
+    Attempt {
+        call: Call,
+        too_long: bool,
+    },
+    Creation {
+        call: Call,
+    },
+    /// It was made, and is being put where the next instance finds it.
+    Keeping {
+        call: Call,
+        verifier: Zeroizing<String>,
+    },
 }
 
 /// The credentials and everything in progress.
@@ -49,6 +59,7 @@ pub(crate) struct Store {
     development_shell: bool,
     attempts: Attempts<Attempt>,
     hasher: Hasher,
+    keepsake: Option<Keepsake>,
     entropy: EntropySourceClient,
     timer: TimerClient,
     working: Vec<(CallId, Work)>,
@@ -58,22 +69,22 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(
+        passwords: Passwords,
         config: Option<&SystemConfig>,
-        hasher: u32,
-        entropy: EntropySourceClient,
-        timer: TimerClient,
-    ) -> Result<Self, ConsolePasswordVerifierError> {
-        let verifier = config.map_or("", |config| config.console_password_verifier_phc.as_str());
-        Ok(Self {
-            passwords: Passwords::new(verifier)?,
+        (hasher, keepsake): (Hasher, Option<Keepsake>),
+        (entropy, timer): (EntropySourceClient, TimerClient),
+    ) -> Self {
+        Self {
+            passwords,
             development_shell: config.is_some_and(|config| config.allow_local_development_shell),
             attempts: Attempts::default(),
-            hasher: Hasher { cap_id: hasher },
+            hasher,
+            keepsake,
             entropy,
             timer,
             working: Vec::new(),
             sleep: None,
-        })
+        }
     }
 
     /// Serves until that is no longer possible.
@@ -168,12 +179,33 @@ impl Store {
             }
             Work::Creation { call } => {
                 let verifier = hasher::verifier(completed).map(Zeroizing::new);
-                let made = self
-                    .passwords
-                    .made(verifier.as_ref().map(|text| text.as_str()));
-                server.answer(ring, call, made.map(created).map_err(not_created))
+                match (verifier, &self.keepsake) {
+                    (Some(verifier), Some(keepsake)) => {
+                        let id = keepsake.keep(ring, &verifier)?;
+                        self.working.push((id, Work::Keeping { call, verifier }));
+                        Ok(())
+                    }
+                    (verifier, _) => self.made(ring, server, call, verifier),
+                }
+            }
+            Work::Keeping { call, verifier } => {
+                let kept = keepsake::is_kept(completed).then_some(verifier);
+                self.made(ring, server, call, kept)
             }
         }
+    }
+
+    /// Ends a creation: with its verifier, or without one.
+    fn made(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+        call: Call,
+        verifier: Option<Zeroizing<String>>,
+    ) -> Result<(), ServerError> {
+        let verifier = verifier.as_ref().map(|verifier| verifier.as_str());
+        let made = self.passwords.made(verifier);
+        server.answer(ring, call, made.map(created).map_err(not_created))
     }
 
     fn call(

@@ -4,6 +4,12 @@
 //! what only init can: that every import is of an *earlier* service, since
 //! services start in the order of the manifest, and that init has what it is
 //! to pass on.
+//!
+//! A service that exports an endpoint under the name of a kernel source provides
+//! that source: later services that ask for it get the calling side.
+//!
+//! An endpoint exported as `supervisor` or `keepsake` is an [`Office`]: init
+//! serves it, and the exporter gets the calling side.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,11 +29,23 @@ pub(crate) enum Source {
     Fresh(KernelCapSource),
     /// The same that init holds.
     Forwarded(CapabilityRef),
-    /// The calling side of an endpoint that an earlier service owns.
+    /// An endpoint that it exports: init makes it, so that it outlives the
+    /// service. Which of its exports this is.
+    Export(usize),
+    /// The calling side of an endpoint that init serves.
+    Office {
+        /// Which of all offices.
+        office: usize,
+        /// Interface the holder sees.
+        interface_id: u64,
+        /// Badge its calls arrive with.
+        badge: u64,
+    },
+    /// The calling side of an endpoint that an earlier service exports.
     Import {
-        /// The owner, as its place among the services.
+        /// The exporter, as its place among the services.
         service: usize,
-        /// Which of the owner's endpoints, in the order it was granted them.
+        /// Which of its exports.
         endpoint: usize,
         /// Interface the importer sees.
         interface_id: u64,
@@ -36,11 +54,49 @@ pub(crate) enum Source {
     },
 }
 
+/// What init serves at an endpoint, by the name under which it is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Office {
+    /// `supervisor`: ends services and starts them again.
+    Supervisor,
+    /// `keepsake`: keeps a note for the next instance of the exporter.
+    Keepsake,
+}
+
+impl Office {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "supervisor" => Some(Self::Supervisor),
+            "keepsake" => Some(Self::Keepsake),
+            _ => None,
+        }
+    }
+}
+
+/// All offices, in the order of services and their capabilities.
+pub(crate) fn offices(services: &[ServiceEntry]) -> impl Iterator<Item = Office> {
+    services
+        .iter()
+        .flat_map(|service| named_offices(service).map(|(_, office)| office))
+}
+
+/// The offices of a service, with their names.
+fn named_offices(service: &ServiceEntry) -> impl Iterator<Item = (&str, Office)> {
+    let caps = own_endpoints(service).map(|cap| cap.name.as_str());
+    caps.filter_map(|name| Some((name, Office::named(name)?)))
+}
+
+/// Which of all offices is the one that the service at `index` exports as `name`.
+fn office(services: &[ServiceEntry], index: usize, name: &str) -> Option<usize> {
+    let own = named_offices(&services[index]).position(|(own, _)| own == name)?;
+    Some(offices(&services[..index]).count() + own)
+}
+
 /// What a service is granted, in the order of the manifest.
 pub(crate) struct Recipe {
     pub(crate) grants: Vec<Source>,
-    /// Whether a later service imports one of its endpoints.
-    pub(crate) is_imported: bool,
+    /// Endpoints it exports.
+    pub(crate) exports: usize,
 }
 
 /// Recipes for all services, or why there cannot be any.
@@ -51,37 +107,81 @@ pub(crate) fn recipes(plan: &ManifestBootstrapPlan, held: &CapSet) -> Result<Vec
         let grants = service
             .caps
             .iter()
-            .map(|cap| source(plan, held, earlier, cap))
+            .map(|cap| {
+                let is_it = |own: &CapRef| own.name == cap.name;
+                if let Some(office) = office(&plan.services, index, &cap.name) {
+                    return Ok(calling_office(office, cap));
+                }
+                match exported_endpoints(service).position(is_it) {
+                    Some(export) => Ok(Source::Export(export)),
+                    None => source(plan, held, earlier, cap),
+                }
+            })
             .collect::<Result<Vec<Source>, String>>()
             .map_err(|reason| Failure::Manifest(format!("service {}: {reason}", service.name)))?;
         check_restart(plan, service)?;
-        for grant in &grants {
-            if let Source::Import { service, .. } = grant {
-                recipes[*service].is_imported = true;
-            }
-        }
         recipes.push(Recipe {
             grants,
-            is_imported: false,
+            exports: exported_endpoints(service).count(),
         });
     }
     Ok(recipes)
 }
 
-/// A service that starts again has new endpoints, and nobody left to give it
-/// those of others.
+/// The service that ends the system does so with 0, or when it failed for good.
 fn check_restart(plan: &ManifestBootstrapPlan, service: &ServiceEntry) -> Result<(), Failure> {
-    let imports = |cap: &CapRef| matches!(cap.source, CapSource::Service(_));
     let ends_the_system = plan.exit_when_service_exits.as_ref() == Some(&service.name);
-    let stands_alone = service.exports.is_empty() && !service.caps.iter().any(imports);
-    if service.restart == RestartPolicy::Never || (stands_alone && !ends_the_system) {
+    if service.restart != RestartPolicy::Always || !ends_the_system {
         return Ok(());
     }
-    let reason = "cannot restart: it imports, exports, or ends the system";
     Err(Failure::Manifest(format!(
-        "service {}: {reason}",
+        "service {}: cannot always restart and end the system",
         service.name
     )))
+}
+
+/// The endpoints a service exports and serves, in the order it is granted them.
+fn exported_endpoints(service: &ServiceEntry) -> impl Iterator<Item = &CapRef> {
+    own_endpoints(service).filter(|cap| Office::named(&cap.name).is_none())
+}
+
+/// The endpoints a service exports, whoever serves them.
+fn own_endpoints(service: &ServiceEntry) -> impl Iterator<Item = &CapRef> {
+    service.caps.iter().filter(|cap| {
+        let own = matches!(cap.source, CapSource::Kernel(source) if is_endpoint(source));
+        own && service.exports.contains(&cap.name)
+    })
+}
+
+/// Whether a kernel source is something that services provide.
+const fn is_provided(source: KernelCapSource) -> bool {
+    matches!(
+        source,
+        KernelCapSource::SessionManager
+            | KernelCapSource::AuthorityBroker
+            | KernelCapSource::CredentialStore
+            | KernelCapSource::AuditLog
+            | KernelCapSource::SystemInfo
+            | KernelCapSource::Manual
+            | KernelCapSource::LogSink
+            | KernelCapSource::LogReader
+            | KernelCapSource::RestrictedShellLauncher
+    )
+}
+
+/// The calling side of what provides a kernel source.
+fn provided(earlier: &[ServiceEntry], source: KernelCapSource) -> Option<Source> {
+    let name = format!("{source}");
+    let found = earlier.iter().enumerate().find_map(|(service, entry)| {
+        let endpoint = exported_endpoints(entry).position(|cap| cap.name == name)?;
+        Some((service, endpoint))
+    });
+    found.map(|(service, endpoint)| Source::Import {
+        service,
+        endpoint,
+        interface_id: source.default_interface_id(),
+        badge: PRESERVE_CLIENT_ENDPOINT_BADGE,
+    })
 }
 
 const fn is_endpoint(source: KernelCapSource) -> bool {
@@ -98,17 +198,36 @@ fn source(
     cap: &CapRef,
 ) -> Result<Source, String> {
     match &cap.source {
+        CapSource::Kernel(source) if is_provided(*source) => match provided(earlier, *source) {
+            Some(facet) => Ok(facet),
+            // What opens sessions is there without a service that has policy.
+            None if *source == KernelCapSource::SessionManager => Ok(Source::Fresh(*source)),
+            None => Err(format!(
+                "asks for {source}, which no earlier service provides"
+            )),
+        },
         CapSource::Kernel(source) => Ok(kernel(plan, held, *source, &cap.name)),
         CapSource::Service(import) => {
             let (from, export) = (import.service.as_str(), import.export.as_str());
             let service = earlier.iter().position(|service| service.name == from);
             let service =
                 service.ok_or_else(|| format!("imports from {from}, which starts later"))?;
+            if let Some(office) = office(earlier, service, export) {
+                return match Office::named(export) {
+                    Some(Office::Keepsake) => {
+                        Err(format!("imports {from}.{export}, which is its own"))
+                    }
+                    _ => Ok(calling_office(office, cap)),
+                };
+            }
             let exported = earlier[service].caps.iter().find(|cap| cap.name == export);
             match exported.map(|cap| &cap.source) {
                 Some(CapSource::Kernel(source)) if is_endpoint(*source) => {
-                    let endpoint = endpoint_index(&earlier[service], export);
-                    Ok(imported(service, endpoint, cap))
+                    let mut exports = exported_endpoints(&earlier[service]);
+                    let endpoint = exports.position(|cap| cap.name == export);
+                    endpoint
+                        .map(|endpoint| imported(service, endpoint, cap))
+                        .ok_or_else(|| format!("imports {from}.{export}, which is not exported"))
                 }
                 Some(CapSource::Kernel(source)) => Ok(kernel(plan, held, *source, &cap.name)),
                 _ => Err(format!("imports {from}.{export}, which cannot be had")),
@@ -117,7 +236,8 @@ fn source(
     }
 }
 
-fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
+/// Interface and badge of a calling side.
+fn labels(cap: &CapRef) -> (u64, u64) {
     let interface_id = match cap.expected_interface_id {
         0 => ENDPOINT_INTERFACE_ID,
         id => id,
@@ -126,20 +246,26 @@ fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
         0 => PRESERVE_CLIENT_ENDPOINT_BADGE,
         badge => badge,
     };
+    (interface_id, badge)
+}
+
+fn calling_office(office: usize, cap: &CapRef) -> Source {
+    let (interface_id, badge) = labels(cap);
+    Source::Office {
+        office,
+        interface_id,
+        badge,
+    }
+}
+
+fn imported(service: usize, endpoint: usize, cap: &CapRef) -> Source {
+    let (interface_id, badge) = labels(cap);
     Source::Import {
         service,
         endpoint,
         interface_id,
         badge,
     }
-}
-
-/// Which of a service's endpoints is called `name`.
-fn endpoint_index(service: &ServiceEntry, name: &str) -> usize {
-    let before = service.caps.iter().take_while(|cap| cap.name != name);
-    let endpoints =
-        before.filter(|cap| matches!(cap.source, CapSource::Kernel(s) if is_endpoint(s)));
-    endpoints.count()
 }
 
 /// What init holds of a kernel source is passed on, so that it stays one
@@ -156,12 +282,10 @@ fn kernel(
         KernelCapSource::Console
             | KernelCapSource::BootPackage
             | KernelCapSource::Timer
-            | KernelCapSource::SystemInfo
             | KernelCapSource::TerminalSession
             | KernelCapSource::SshDevelopmentHostKey
             | KernelCapSource::TcpListenAuthority
             | KernelCapSource::AuthorizedKeyStore
-            | KernelCapSource::RestrictedShellLauncher
     );
     let mut same = plan.init.caps.iter().filter(|cap| cap.source == source);
     let own = same

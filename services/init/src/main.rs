@@ -5,7 +5,8 @@
 //! four steps: read the manifest ([`manifest`]), settle where every capability
 //! of every service comes from ([`graph`]), start the services in the order of
 //! the manifest, wait for them ([`supervisor`]). Nothing is started before the
-//! whole graph is known to be startable.
+//! whole graph is known to be startable. While it waits it answers calls at the
+//! endpoints it serves itself ([`office`]), if the manifest has any.
 //!
 //! Exit codes: 0 when every service ended with 0; the code of the service that
 //! `exitWhenServiceExits` names, if it names one; else the codes below.
@@ -16,6 +17,7 @@ extern crate alloc;
 
 mod graph;
 mod manifest;
+mod office;
 mod supervisor;
 
 use alloc::string::String;

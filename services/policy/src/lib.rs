@@ -10,5 +10,9 @@
 extern crate alloc;
 
 pub mod attempts;
+pub mod audit;
 pub mod hashing;
+pub mod journal;
+pub mod launch;
 pub mod passwords;
+pub mod sessions;

@@ -40,6 +40,15 @@ impl Passwords {
         })
     }
 
+    /// With the password that was made before, by its verifier.
+    ///
+    /// # Errors
+    /// It is no verifier.
+    pub fn restored(self, verifier: &str) -> Result<Self, ConsolePasswordVerifierError> {
+        let overlay = Some(ConsolePasswordVerifier::parse(verifier)?);
+        Ok(Self { overlay, ..self })
+    }
+
     /// Whether there is a password.
     #[must_use]
     pub const fn status(&self) -> Status {
@@ -143,6 +152,21 @@ mod tests {
                 assert_eq!((status.configured, status.volatile), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_password_that_was_made_stays_made() {
+        let phc = verifier();
+        let passwords = Passwords::default().restored(&phc);
+        let mut passwords = passwords.expect("a verifier");
+        assert_eq!(passwords.verifier(), Some(&*phc));
+        let volatile = Status {
+            configured: true,
+            volatile: true,
+        };
+        assert_eq!(passwords.status(), volatile);
+        assert!(passwords.begin(b"another password").is_err());
+        assert!(Passwords::default().restored("a note").is_err());
     }
 
     #[test]

@@ -158,7 +158,8 @@ impl Call {
         left.map(CapabilityRef::cap_id).collect()
     }
 
-    /// Overwrites the params. What they said is forgotten.
+    /// Overwrites the params. What the SDK received them in is freed with the
+    /// call, and not overwritten.
     pub fn erase_params(&mut self) {
         let bytes = Word::words_to_bytes_mut(&mut self.params);
         bytes.fill(0);

@@ -56,6 +56,18 @@ impl core::fmt::Debug for Completion {
     }
 }
 
+/// What a look at the receives found.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is passed on at once and never kept"
+)]
+enum Received {
+    Call(Call),
+    /// A message that did not fit, or that was none; another receive waits.
+    Unusable,
+    Nothing,
+}
+
 struct Receive {
     endpoint: usize,
     call: CallId,
@@ -137,7 +149,8 @@ impl Server {
     }
 
     /// What happens next: a call, or the completion of one of `watched`, which
-    /// the service submitted and nobody else waits for.
+    /// the service submitted and nobody else waits for. It comes back for every
+    /// one of them, whenever it is completed.
     ///
     /// # Errors
     /// The ring's; an endpoint that cannot be served any more.
@@ -147,29 +160,35 @@ impl Server {
         watched: &[CallId],
     ) -> Result<Event, ServerError> {
         loop {
-            self.settle(ring)?;
+            let taken_before = ring.buffered_completion_count();
+            let mut is_idle = !self.settle(ring)?;
             for &call in watched {
                 if let Some(completed) = ring.try_complete(call)? {
                     return Ok(Event::Completed(call, Completion(completed)));
                 }
             }
-            if let Some(event) = self.received(ring)? {
-                return Ok(event);
+            match self.received(ring)? {
+                Received::Call(call) => return Ok(Event::Call(call)),
+                Received::Unusable => is_idle = false,
+                Received::Nothing => {}
             }
-            self.unsent = 0;
-            match ring.cap_enter(1, FOREVER) {
-                Ok(_) | Err(RingClientError::ThreadOwnedHead) => {}
-                Err(error) => return Err(error.into()),
+            // Each look takes all completions out of the queue, those of what
+            // was looked at before among them: the queue is slept on only after
+            // a round of looks that found and took nothing.
+            if is_idle && ring.buffered_completion_count() == taken_before {
+                self.unsent = 0;
+                match ring.cap_enter(1, FOREVER) {
+                    Ok(_) | Err(RingClientError::ThreadOwnedHead) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }
 
     /// The next call that came, if one did.
-    fn received(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<Option<Event>, ServerError> {
-        let mut index = 0;
-        while index < self.receives.len() {
+    fn received(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<Received, ServerError> {
+        for index in 0..self.receives.len() {
             let Some(completed) = ring.try_complete(self.receives[index].call)? else {
-                index += 1;
                 continue;
             };
             // In order, so that no endpoint is looked at last forever.
@@ -177,16 +196,15 @@ impl Server {
             match completed.cqe().result {
                 CAP_ERR_INVALID_RESULT_BUFFER => {
                     self.receive(ring, endpoint, MESSAGE_BYTES_MAX)?;
-                    continue;
+                    return Ok(Received::Unusable);
                 }
                 code if code < 0 => return Err(ServerError::Endpoint(endpoint, code)),
                 _ => self.receive(ring, endpoint, self.room)?,
             }
-            if let Some(call) = Call::new(endpoint, completed, &self.orphanage) {
-                return Ok(Some(Event::Call(call)));
-            }
+            let call = Call::new(endpoint, completed, &self.orphanage);
+            return Ok(call.map_or(Received::Unusable, Received::Call));
         }
-        Ok(None)
+        Ok(Received::Nothing)
     }
 
     /// Answers `call`. The result is out of the service's hands: if it cannot
@@ -258,9 +276,11 @@ impl Server {
         Ok(())
     }
 
-    /// Finishes answers that are out, and answers calls that were dropped.
-    fn settle(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<(), ServerError> {
+    /// Finishes answers that are out, and answers calls that were dropped; true
+    /// if there was one.
+    fn settle(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<bool, ServerError> {
         let dropped: Vec<Abandoned> = self.orphanage.borrow_mut().drain(..).collect();
+        let mut any = !dropped.is_empty();
         for call in dropped {
             let refusal = refuse(ExceptionType::Failed, "call was not answered");
             self.return_refusal(ring, call.endpoint, call.id, call.capabilities, refusal)?;
@@ -271,6 +291,7 @@ impl Server {
                 index += 1;
                 continue;
             };
+            any = true;
             let done = self.returns.swap_remove(index);
             if completed.cqe().result < 0 && !done.is_refusal {
                 // What was wrong with the result is this side's fault and the
@@ -284,7 +305,7 @@ impl Server {
             }
         }
         ring.flush_releases()?;
-        Ok(())
+        Ok(any)
     }
 }
 

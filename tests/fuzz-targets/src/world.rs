@@ -14,6 +14,8 @@ const CAPACITY: Capacity = Capacity {
     objects: 48,
     epochs: 96,
     sessions: 4,
+    launchers: 0,
+    launcher_kib: 0,
     endpoints: 8,
     calls: 12,
     recvs: 8,
@@ -173,7 +175,7 @@ impl World {
         for client in std::mem::take(&mut self.clients) {
             self.system.kill(client);
         }
-        self.system.server.end_session(self.guests);
+        self.system.end_session(self.guests);
         self.system.server.check();
         assert!(self.system.server.is_idle(), "something was left behind");
     }

@@ -33,16 +33,13 @@ pub const GOALS: [Goal; 13] = [
         operation: "`cap_enter` with 1 NOP, of a raw fault round trip",
         formula: Formula::Ratio("nop batch=1", "raw-fault-round-trip"),
         at_most: 1.3,
-        reason: "two changes of the FPU's owner inside the kernel are 219 of it (a root task \
-                 built without vector registers does not have them); the rest is the ring: \
-                 indices, the entry, its completion",
+        reason: "",
     },
     Goal {
         operation: "NOP at batch 16, per entry beyond `cap_enter` alone",
         formula: Formula::Beyond("nop batch=16", "cap_enter-empty", 16),
         at_most: 150.0,
-        reason: "an entry of 64 bytes is copied out and validated in every field, and a \
-                 completion of 32 bytes is written",
+        reason: "",
     },
     Goal {
         operation: "CALL to a capability that is not held, per call at batch 16",
@@ -54,8 +51,10 @@ pub const GOALS: [Goal; 13] = [
         operation: "endpoint call, receiver waiting, of a raw fault round trip",
         formula: Formula::Ratio("endpoint-call", "raw-fault-round-trip"),
         at_most: 2.6,
-        reason: "both programs are kept waiting, so both resume by registers; two raw round \
-                 trips of that kind are 2.2 already",
+        reason: "a call is two traps, one of each program, and both threads are kept waiting, \
+                 so both resume by registers. Two `cap_enter-empty`, and twice what \
+                 `raw-fault-round-trip-by-registers` takes more than a reply, are 2.5 before \
+                 an entry is looked at",
     },
     Goal {
         operation: "move of one capability with a call, beyond the call",
@@ -71,8 +70,9 @@ pub const GOALS: [Goal; 13] = [
         operation: "notification to a waiting program and back, of raw signals",
         formula: Formula::Ratio("notification-round-trip", "raw-signal-round-trip"),
         at_most: 1.5,
-        reason: "each wake-up is a trap and a resumption by registers; two of those alone \
-                 are more than 1.5 raw round trips",
+        reason: "there and back takes two traps, and two `raw-fault-round-trip` alone are \
+                 twice a `raw-signal-round-trip`: a program has no capability of the kernel \
+                 to signal with",
     },
     Goal {
         operation: "direct transport call of 4 words, of a raw call",

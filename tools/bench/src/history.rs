@@ -1,7 +1,7 @@
 //! Runs that were recorded, one JSON object a line: sel4bench's history rows,
 //! with our own names as keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -66,12 +66,36 @@ pub fn changes(before: &BTreeMap<String, u64>, run: &Run) -> Vec<String> {
     lines
 }
 
+/// Every row that is not the same to the last sample, a line each.
+#[must_use]
+pub fn differences(one: &Run, other: &Run) -> String {
+    let names: BTreeSet<&str> = [one, other]
+        .into_iter()
+        .flat_map(|run| run.rows.iter().map(|row| row.name.as_str()))
+        .collect();
+    let samples = |run: &Run, name: &str| run.row(name).map(|row| row.samples.clone());
+    let line = |name: &str| {
+        let (left, right) = (samples(one, name), samples(other, name));
+        (left != right).then(|| format!("{name}: {left:?} and {right:?}\n"))
+    };
+    names.into_iter().filter_map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(lines: &[&str]) -> Run {
         Run::new("k", "s", lines.iter().copied())
+    }
+
+    #[test]
+    fn two_runs_differ_by_a_single_sample() {
+        let one = run(&["bench a median=0 min=0 max=0 samples=5*3"]);
+        let other = run(&["bench a median=0 min=0 max=0 samples=5*2,6*1"]);
+        assert_eq!(differences(&one, &one), "");
+        let found = differences(&one, &other);
+        assert_eq!(found, "a: Some([(5, 3)]) and Some([(5, 2), (6, 1)])\n");
     }
 
     #[test]

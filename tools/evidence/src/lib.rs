@@ -8,7 +8,11 @@
 //! | [`mutants`] | deliberate rule breaks and the tests that catch them |
 //! | [`coverage`] | line coverage of the core under its tests |
 //! | [`fuzzing`] | bounded runs of the fuzzers |
+//! | [`claims`] | what we say, and the command that shows it |
+//! | [`wording`] | sentences that say more than was shown |
+//! | [`trusted_base`] | how much code a system trusts |
 
+pub mod claims;
 pub mod coverage;
 pub mod fuzzing;
 pub mod invariants;
@@ -16,6 +20,8 @@ pub mod mutants;
 mod probes;
 pub mod reference;
 mod run;
+pub mod trusted_base;
+pub mod wording;
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use evidence::{Failure, coverage, fuzzing, mutants, reference, root};
+use evidence::{
+    Failure, claims, coverage, fuzzing, mutants, reference, root, trusted_base, wording,
+};
 
 /// Evidence about the capability core.
 #[derive(Parser)]
@@ -31,6 +33,22 @@ enum Command {
     },
     /// Prints the line coverage of ring-server-core.
     Coverage,
+    /// Runs the evidence for what claims.toml says.
+    Claims {
+        /// Also what takes minutes.
+        #[arg(long)]
+        all: bool,
+        /// Only these claims.
+        names: Vec<String>,
+    },
+    /// Refuses sentences of our documents that claim without saying of what.
+    Wording,
+    /// Counts the trusted code and writes the table of docs/assurance.md.
+    Assurance {
+        /// Only say whether the table is current.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -39,6 +57,9 @@ fn main() -> ExitCode {
         Command::FuzzSmoke { seconds, targets } => fuzzing::smoke(&root(), seconds, &targets),
         Command::Mutants { names } => mutants::run(&root(), &names),
         Command::Coverage => coverage::run(&root()),
+        Command::Claims { all, names } => claims::run(&root(), all, &names),
+        Command::Wording => wording::check(&root()),
+        Command::Assurance { check } => trusted_base::update(&root(), check),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

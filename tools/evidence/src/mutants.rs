@@ -41,6 +41,10 @@ const STAGES: [&[&str]; 2] = [
         "pipe",
         "--test",
         "revocation",
+        "--test",
+        "terminal",
+        "--test",
+        "editor",
     ],
 ];
 

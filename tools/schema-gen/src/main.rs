@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-const SCHEMAS: [&str; 4] = ["notification", "password", "session", "terminal"];
+const SCHEMAS: [&str; 5] = [
+    "notification",
+    "password",
+    "session",
+    "supervisor",
+    "terminal",
+];
 /// What every generated module begins with.
 const MODULE_HEAD: &str = "#![allow(unused_variables)]\n";
 const IMPORTS: &str =

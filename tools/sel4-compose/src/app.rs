@@ -8,11 +8,13 @@
 //! share one target directory: compiling the capOS schema takes far longer than
 //! any of them.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use sha2::{Digest, Sha256};
@@ -40,6 +42,8 @@ const SUPPORT_ARGUMENTS: [&str; 9] = [
 ];
 /// How much of a digest tells files apart.
 const DIGEST_BYTES: usize = 6;
+/// Where linker scripts and support objects are, in the build folder.
+const RUNTIME_DIRECTORY: &str = "runtime";
 /// Workspace whose lock file says which runtime is published.
 const APPS_WORKSPACE: &str = "tests/apps";
 /// Lock file for building the published runtime as a package of its own.
@@ -118,6 +122,8 @@ pub struct Builder {
     root: PathBuf,
     build: PathBuf,
     quiet: bool,
+    /// What Cargo said of workspaces, which takes it a while to find out.
+    known: RefCell<Vec<Rc<Metadata>>>,
 }
 
 impl Builder {
@@ -127,6 +133,7 @@ impl Builder {
             root: root.into(),
             build: build.into(),
             quiet: false,
+            known: RefCell::default(),
         }
     }
 
@@ -182,8 +189,8 @@ impl Builder {
         binary: Option<&str>,
         locked: bool,
     ) -> Result<App, AppError> {
-        let metadata = read_metadata(directory, locked)?;
         let manifest = directory.join("Cargo.toml");
+        let metadata = self.metadata_of(directory, &manifest, locked)?;
         let package = metadata
             .packages
             .iter()
@@ -192,24 +199,46 @@ impl Builder {
         let name = select_binary(package, binary)?;
         let runtime = runtime_of(&metadata, &package.id)
             .ok_or_else(|| AppError::NoRuntime(package.name.to_string()))?;
-        let flags = self.rustflags(runtime)?;
+        let mut flags = self.rustflags(runtime)?;
+        flags.push(renamed(metadata.workspace_root.as_std_path(), ""));
         let elf = self.cargo_build(directory, &name, &flags, locked)?;
         Ok(App { name, elf })
+    }
+
+    /// What Cargo knows of a package; it is asked once for all of a workspace.
+    fn metadata_of(
+        &self,
+        directory: &Path,
+        manifest: &Path,
+        locked: bool,
+    ) -> Result<Rc<Metadata>, AppError> {
+        let is_member = |metadata: &&Rc<Metadata>| {
+            let mut members = metadata.workspace_packages().into_iter();
+            members.any(|package| package.manifest_path == *manifest)
+        };
+        if let Some(known) = self.known.borrow().iter().find(is_member) {
+            return Ok(Rc::clone(known));
+        }
+        let metadata = Rc::new(read_metadata(directory, locked)?);
+        self.known.borrow_mut().push(Rc::clone(&metadata));
+        Ok(metadata)
     }
 
     /// Compiler flags for an application on `runtime`.
     ///
     /// Cargo sees the flags, not the files they name. So the names carry a
     /// digest of the contents: what changes is linked anew, what does not keeps
-    /// its name and rebuilds nothing.
+    /// its name and rebuilds nothing. They carry no folder, since flags become
+    /// part of every symbol's name: the linker is told where to look
+    /// (`LIBRARY_PATH`).
     fn rustflags(&self, runtime: &Package) -> Result<Vec<String>, AppError> {
-        let directory = self.build.join("runtime");
+        let directory = self.build.join(RUNTIME_DIRECTORY);
         fs::create_dir_all(&directory).map_err(|e| file_error(&directory, &e))?;
         let script = linker_script(runtime, &directory)?;
         let support = self.support_object(&directory)?;
         let link_arguments = [
-            format!("-T{}", script.display()),
-            support.display().to_string(),
+            format!("-T{script}"),
+            format!("-l:{support}"),
             "-nostartfiles".into(),
             "-nostdlib".into(),
             "-static".into(),
@@ -217,19 +246,21 @@ impl Builder {
             "-Wl,-z,max-page-size=4096".into(),
             "-Wl,--build-id=none".into(),
         ];
-        let mut flags = vec!["-Crelocation-model=static".to_owned()];
+        let mut flags = path_flags(&self.root);
+        flags.push("-Crelocation-model=static".to_owned());
         flags.extend(link_arguments.map(|argument| format!("-Clink-arg={argument}")));
         Ok(flags)
     }
 
     /// Compiles what applications have in place of a C library.
-    fn support_object(&self, directory: &Path) -> Result<PathBuf, AppError> {
+    fn support_object(&self, directory: &Path) -> Result<String, AppError> {
         let source = self.root.join(SUPPORT_SOURCE);
         let mut input = fs::read(&source).map_err(|e| file_error(&source, &e))?;
         input.extend(SUPPORT_ARGUMENTS.concat().bytes());
-        let object = directory.join(format!("support-{}.o", digest(&input)));
+        let name = format!("support-{}.o", digest(&input));
+        let object = directory.join(&name);
         if object.exists() {
-            return Ok(object);
+            return Ok(name);
         }
         let unfinished = directory.join(format!("support-{}.tmp", std::process::id()));
         run(Command::new("cc")
@@ -238,13 +269,14 @@ impl Builder {
             .arg("-o")
             .arg(&unfinished))?;
         fs::rename(&unfinished, &object).map_err(|e| file_error(&object, &e))?;
-        Ok(object)
+        Ok(name)
     }
 
     /// Cargo with the settings every application is compiled with.
     fn cargo_for_apps(&self, verb: &str, flags: &[String]) -> Command {
         let mut command = cargo();
         command
+            .env("LIBRARY_PATH", self.build.join(RUNTIME_DIRECTORY))
             .args([verb, "--release", "--target", TARGET])
             .arg("--target-dir")
             .arg(self.build.join("apps"))
@@ -311,6 +343,35 @@ fn executable_of(command: &mut Command, binary: &str) -> Result<Option<PathBuf>,
     }
     let status = child.wait().map_err(|e| tool_error(command, &e))?;
     Ok(executable.filter(|_| status.success()))
+}
+
+/// Compiler flags that keep the folders of this machine out of what is built:
+/// panics and line tables name files relative to the repository at `root`, and
+/// below `registry/src` for published crates.
+pub fn path_flags(root: &Path) -> Vec<String> {
+    let registry = home_of("CARGO_HOME", ".cargo").map(|home| home.join("registry/src"));
+    let registry = registry.map(|folder| renamed(&folder, "registry/src"));
+    std::iter::once(renamed(root, "")).chain(registry).collect()
+}
+
+/// The folders that what is built could name by mistake: the repository at
+/// `root`, and those of Cargo and of the compilers.
+pub fn folders_of_this_machine(root: &Path) -> Vec<PathBuf> {
+    let homes = [
+        home_of("CARGO_HOME", ".cargo"),
+        home_of("RUSTUP_HOME", ".rustup"),
+    ];
+    homes.into_iter().flatten().chain([root.into()]).collect()
+}
+
+/// The folder that `variable` names, or else `usual` in the home folder.
+fn home_of(variable: &str, usual: &str) -> Option<PathBuf> {
+    let usual = || Some(PathBuf::from(std::env::var_os("HOME")?).join(usual));
+    std::env::var_os(variable).map(PathBuf::from).or_else(usual)
+}
+
+fn renamed(folder: &Path, name: &str) -> String {
+    format!("--remap-path-prefix={}={name}", folder.display())
 }
 
 /// The Cargo that runs us, or the one in the search path.
@@ -415,12 +476,12 @@ fn runtime_of<'a>(metadata: &'a Metadata, start: &'a PackageId) -> Option<&'a Pa
 }
 
 /// Copies the runtime's linker script to where its name is its digest.
-fn linker_script(runtime: &Package, directory: &Path) -> Result<PathBuf, AppError> {
+fn linker_script(runtime: &Package, directory: &Path) -> Result<String, AppError> {
     let original = package_directory(runtime).join(LINKER_SCRIPT);
     let contents = fs::read(&original).map_err(|e| file_error(&original, &e))?;
-    let copy = directory.join(format!("{RUNTIME_CRATE}-{}.ld", digest(&contents)));
-    copy_file(&original, &copy)?;
-    Ok(copy)
+    let name = format!("{RUNTIME_CRATE}-{}.ld", digest(&contents));
+    copy_file(&original, &directory.join(&name))?;
+    Ok(name)
 }
 
 /// The start of a digest of `contents`, in hexadecimal.

@@ -57,10 +57,7 @@ pub fn bench(
     let run = measure(prover, scenario)?;
     let again = measure(prover, scenario)?;
     if run.rows != again.rows {
-        let before = run.rows.iter();
-        let before = before.map(|row| (row.name.clone(), row.median())).collect();
-        let medians = history::changes(&before, &again).join("\n");
-        return Err(BenchError::Differ(medians));
+        return Err(BenchError::Differ(history::differences(&run, &again)));
     }
     let directory = places.build.join(DIRECTORY);
     fs::create_dir_all(&directory).map_err(|error| file(&directory, &error))?;

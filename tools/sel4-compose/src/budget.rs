@@ -5,6 +5,7 @@
 //! counted as if every page they can touch had been touched, so what passes
 //! here does not run out of memory later for its image, stack and heap.
 
+use crate::domains::{self, Packed};
 use cap_broker_core::sim::{Backing, Demand, MachineProfile, PageRun, Report, Shortfall, simulate};
 use cap_broker_core::{ObjectKind, ObjectSizes};
 use capos_loader::{self as loader, AddressMap, LoadPlan, Region};
@@ -63,30 +64,38 @@ pub fn check_programs(memory_mib: u32, programs: &[(&str, &[u8])]) -> Result<Rep
     /// Slots do not run out before memory: as many as any kernel has.
     const ROOT_CNODE_BITS: u8 = 18;
     let profile = MachineProfile::pc99(memory_mib.into(), 0, ROOT_CNODE_BITS);
-    check_on(&profile, memory_mib, programs)
+    check_on(&profile, memory_mib, programs, &Packed::default())
 }
 
-/// Checks that `programs` (name and ELF file) fit, all at once and all touched.
+/// Checks that `programs` (name and ELF file) fit beside the protection
+/// domains, all at once and all touched.
 ///
 /// # Errors
 /// [`BudgetError`]
-pub fn check(boot: &Boot<'_>, programs: &[(&str, &[u8])]) -> Result<Report, BudgetError> {
-    check_on(&boot.profile()?, boot.memory_mib, programs)
+pub fn check(
+    boot: &Boot<'_>,
+    programs: &[(&str, &[u8])],
+    domains: &Packed,
+) -> Result<Report, BudgetError> {
+    check_on(&boot.profile()?, boot.memory_mib, programs, domains)
 }
 
 fn check_on(
     profile: &MachineProfile,
     memory_mib: u32,
     programs: &[(&str, &[u8])],
+    domains: &Packed,
 ) -> Result<Report, BudgetError> {
     let sizes = ObjectSizes::SEL4_5_X86_64;
     let own = [ObjectKind::Endpoint, ObjectKind::Notification];
+    let processes = programs.iter();
+    let processes = processes.map(|(name, file)| Demand::process(name, runs(file), &sizes));
     let demand = Demand {
         objects: own.map(|kind| sizes.object(kind)).to_vec(),
         slots: ROOT_SLOTS,
-        programs: programs
-            .iter()
-            .map(|(name, file)| Demand::process(name, runs(file), &sizes))
+        programs: domains::demands(domains, &sizes)
+            .into_iter()
+            .chain(processes)
             .collect(),
     };
     let report = simulate(profile, &demand, Backing::Everything);
@@ -154,7 +163,7 @@ mod tests {
             image: &image,
             root_cnode_bits,
         };
-        check(&boot, &[])
+        check(&boot, &[], &Packed::default())
     }
 
     #[test]
@@ -173,7 +182,7 @@ mod tests {
             image: b"no ELF file",
             root_cnode_bits: 16,
         };
-        let error = check(&boot, &[]).expect_err("not an image");
+        let error = check(&boot, &[], &Packed::default()).expect_err("not an image");
         assert!(error.to_string().contains("image"));
     }
 }

@@ -1,5 +1,6 @@
 //! Checks and tests that run on this machine, without a guest.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Command;
@@ -20,6 +21,8 @@ pub struct Tally {
     pub passed: u64,
     /// Failed.
     pub failed: u64,
+    /// Not run, for a reason that was printed.
+    pub skipped: u64,
 }
 
 impl Tally {
@@ -36,6 +39,17 @@ impl Tally {
     pub fn add(&mut self, other: Tally) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
     }
 }
 
@@ -212,7 +226,8 @@ mod tests {
             read_tally(output),
             Tally {
                 passed: 19,
-                failed: 3
+                failed: 3,
+                skipped: 0,
             }
         );
     }
@@ -225,7 +240,8 @@ mod tests {
             read_tally(output),
             Tally {
                 passed: 36,
-                failed: 4
+                failed: 4,
+                skipped: 0,
             }
         );
         let single = "     Summary [   0.5s] 1 test run: 1 passed, 0 skipped\n";
@@ -233,7 +249,8 @@ mod tests {
             read_tally(single),
             Tally {
                 passed: 1,
-                failed: 0
+                failed: 0,
+                skipped: 0,
             }
         );
     }
@@ -246,7 +263,8 @@ mod tests {
             run_tests(command),
             Tally {
                 passed: 0,
-                failed: 1
+                failed: 1,
+                skipped: 0,
             }
         );
     }
@@ -258,7 +276,8 @@ mod tests {
             run_tests(command),
             Tally {
                 passed: 0,
-                failed: 1
+                failed: 1,
+                skipped: 0,
             }
         );
     }

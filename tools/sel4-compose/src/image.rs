@@ -11,12 +11,15 @@
 //! Output depends on the input alone: entries come in the order given, with all
 //! times, owners and device numbers zero.
 
+use std::path::{Path, PathBuf};
+
 use capos_config::manifest::{
     FromCueValue, SYSTEM_MANIFEST_SCHEMA_VERSION, SystemConfig, SystemManifest,
 };
 use capos_config::manifest::{KernelBootstrapManifest, KernelCapSource, NamedBlob};
 use capos_config::{CueField, CueValue, capset};
 use capos_loader::LoadPlan;
+use memchr::memmem;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSymbol, elf};
 use sha2::{Digest, Sha256};
@@ -42,6 +45,9 @@ const PAGE_BYTES: u64 = 4096;
 const FILE_HEADER_BYTES: u64 = 64;
 /// Size of an ELF64 program header (ELF-64 object file format, table 7).
 const PROGRAM_HEADER_BYTES: usize = 56;
+
+/// Components of the path of a folder such as `/src`.
+const TOP_LEVEL_COMPONENTS: usize = 2;
 
 /// Why an image could not be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -328,6 +334,20 @@ fn pad(out: &mut Vec<u8>, alignment: usize) {
     out.resize(out.len().next_multiple_of(alignment), 0);
 }
 
+/// The first of `folders` that the bytes of an image name. One that was built
+/// here and names one was built with something of this machine in it.
+///
+/// The name of a folder at the root of the file system, such as `/src`, is part
+/// of too many other names to tell anything; it is never found.
+pub fn names_folder<'a>(image: &[u8], folders: &'a [PathBuf]) -> Option<&'a Path> {
+    let is_named = |folder: &&PathBuf| {
+        let name = folder.as_os_str().as_encoded_bytes();
+        folder.components().count() > TOP_LEVEL_COMPONENTS
+            && memmem::find(image, &[name, b"/"].concat()).is_some()
+    };
+    folders.iter().find(is_named).map(PathBuf::as_path)
+}
+
 /// Drops everything the loader does not read: section table, symbols, debug
 /// information. What is left maps exactly as before.
 ///
@@ -525,5 +545,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("shoe_size"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_found_where_a_path_into_it_is_named() {
+        let folders = [PathBuf::from("/src"), PathBuf::from("/home/me/work")];
+        let found = |image: &[u8]| names_folder(image, &folders).is_some();
+        assert!(found(b"panicked at/home/me/work/lib.rs:1"));
+        assert!(!found(b"/home/me/workshop/lib.rs"));
+        assert!(!found(b"/home/me/work"));
+        assert!(!found(b"registry/src/lib.rs"));
+        assert!(!found(b""));
     }
 }

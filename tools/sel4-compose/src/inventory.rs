@@ -41,6 +41,9 @@ pub enum InventoryError {
     /// The manifest does not decode.
     #[error("the manifest does not decode: {0}; build the image again")]
     Manifest(capos_config::Error),
+    /// The description of protection domains does not decode.
+    #[error("the protection domains do not decode: {0}; build the image again")]
+    Domains(capos_domains::Malformed),
     /// A program the loader would refuse.
     #[error("program {0} would be refused: {1}")]
     Program(String, String),
@@ -58,6 +61,8 @@ pub struct Inventory {
     pub root_task: RootTask,
     /// The programs of the archive.
     pub programs: Vec<Program>,
+    /// The protection domains.
+    pub domains: Vec<Domain>,
     /// Init, then the services, in the order they start.
     pub processes: Vec<Process>,
 }
@@ -73,11 +78,81 @@ pub struct RootTask {
     pub hardware: Vec<Hardware>,
 }
 
+/// A protection domain.
+#[derive(Debug, Serialize)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// Its priority.
+    pub priority: u8,
+    /// Its parent, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// SHA-256 of its program as packed; none for the root task's stand-in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What it holds, a line each.
+    pub holds: Vec<String>,
+}
+
+/// What a piece of hardware is a range of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// I/O ports.
+    #[serde(rename = "I/O ports")]
+    Ports,
+    /// Physical memory.
+    #[serde(rename = "physical memory")]
+    Memory,
+    /// Inputs of the first I/O APIC.
+    #[serde(rename = "I/O APIC pins")]
+    Pins,
+    /// I/O ports the root task drives where no domain does.
+    #[serde(rename = "I/O ports, unless a domain has them")]
+    SparePorts,
+    /// Inputs the root task listens to where no domain does.
+    #[serde(rename = "I/O APIC pins, unless a domain has them")]
+    SparePins,
+}
+
+impl Kind {
+    /// Of the number in the root task's table.
+    const fn of(number: u64) -> Option<Self> {
+        Some(match number {
+            1 => Self::Ports,
+            2 => Self::Memory,
+            3 => Self::Pins,
+            4 => Self::SparePorts,
+            5 => Self::SparePins,
+            _ => return None,
+        })
+    }
+
+    /// The words for it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Ports | Self::SparePorts => "I/O ports",
+            Self::Memory => "physical memory",
+            Self::Pins | Self::SparePins => "I/O APIC pins",
+        }
+    }
+
+    /// Whether a range of this kind and one of `other` are numbered alike.
+    pub fn is_of(self, other: Self) -> bool {
+        self.words() == other.words()
+    }
+
+    /// Whether a domain may have it instead of the root task.
+    pub fn can_be_given(self) -> bool {
+        matches!(self, Self::SparePorts | Self::SparePins)
+    }
+}
+
 /// One piece of hardware.
 #[derive(Debug, Serialize)]
 pub struct Hardware {
     /// What it is a range of.
-    pub kind: &'static str,
+    pub kind: Kind,
     /// First port, address or pin.
     pub first: u64,
     /// Last port, address or pin.
@@ -176,6 +251,7 @@ impl Inventory {
             manifest_sha256: hexadecimal(&Sha256::digest(manifest)),
             root_task: RootTask::of(image)?,
             processes: processes(&plan, &programs)?,
+            domains: domains(&entries)?,
             programs,
         })
     }
@@ -390,8 +466,74 @@ impl RootTask {
     }
 }
 
+/// The protection domains an archive holds.
+fn domains(entries: &[(String, &[u8])]) -> Result<Vec<Domain>, InventoryError> {
+    let entry = |name: &str| entries.iter().find(|(entry, _)| entry == name);
+    let (_, compiled) =
+        entry(capos_domains::ENTRY).ok_or(InventoryError::NoEntry(capos_domains::ENTRY.into()))?;
+    let system = capos_domains::decode(compiled).map_err(InventoryError::Domains)?;
+    let of = |domain: &capos_domains::Domain| {
+        let program = entry(&format!("{}/{}", capos_domains::DIRECTORY, domain.name));
+        let parent = domain.parent.map(|parent| usize::from(parent.domain));
+        Domain {
+            name: domain.name.clone(),
+            priority: domain.priority,
+            parent: parent.map(|parent| system.domains[parent].name.clone()),
+            sha256: program.map(|(_, file)| hexadecimal(&Sha256::digest(file))),
+            holds: holds(&system, domain),
+        }
+    };
+    Ok(system.domains.iter().map(of).collect())
+}
+
+/// What a domain holds, in words.
+fn holds(system: &capos_domains::System, domain: &capos_domains::Domain) -> Vec<String> {
+    use capos_domains::Source;
+    let mut lines = Vec::new();
+    for map in &domain.maps {
+        let region = &system.regions[usize::from(map.region)];
+        let access = if map.writable { "rw" } else { "r" };
+        lines.push(format!(
+            "region {} at {:#x}, {} pages, {access}",
+            region.name, map.vaddr, region.pages
+        ));
+    }
+    for irq in &domain.interrupts {
+        let source = match irq.source {
+            Source::Pin { ioapic, pin, .. } => format!("I/O APIC {ioapic} pin {pin}"),
+            Source::Message {
+                bus,
+                device,
+                function,
+                handle,
+            } => format!("message {handle} of {bus:02x}:{device:02x}.{function:x}"),
+        };
+        lines.push(format!(
+            "interrupt {}: {source}, vector {}",
+            irq.id, irq.vector
+        ));
+    }
+    for ports in &domain.ports {
+        lines.push(format!(
+            "I/O ports {}: {:#x}-{:#x}",
+            ports.id, ports.first, ports.last
+        ));
+    }
+    for channel in &domain.channels {
+        let peer = &system.domains[usize::from(channel.peer)].name;
+        let can = match (channel.notify, channel.call) {
+            (true, true) => "notify, call",
+            (true, false) => "notify",
+            (false, true) => "call",
+            (false, false) => "nothing",
+        };
+        lines.push(format!("channel {} to {peer}: {can}", channel.id));
+    }
+    lines
+}
+
 /// Finds and reads the root task's table of hardware.
-fn hardware(image: &[u8]) -> Option<Vec<Hardware>> {
+pub fn hardware(image: &[u8]) -> Option<Vec<Hardware>> {
     let windows = image.windows(HARDWARE_MAGIC.len());
     let mut places = windows
         .enumerate()
@@ -409,12 +551,7 @@ fn read_hardware(table: &[u8]) -> Option<Vec<Hardware>> {
         let text = table.get(at + 24..at + RESOURCE_BYTES)?;
         let text = std::str::from_utf8(text).ok()?.trim_end_matches('\0');
         Some(Hardware {
-            kind: match word(at)? {
-                1 => "I/O ports",
-                2 => "physical memory",
-                3 => "I/O APIC pins",
-                _ => return None,
-            },
+            kind: Kind::of(word(at)?)?,
             first: word(at + 8)?,
             last: word(at + 16)?,
             purpose: text.into(),
@@ -480,7 +617,34 @@ impl fmt::Display for Inventory {
             purpose,
         } in hardware
         {
-            writeln!(f, "  {kind:<16} {first:#x}-{last:#x}  {purpose}")?;
+            let unless = match kind.can_be_given() {
+                true => ", unless a domain has them",
+                false => "",
+            };
+            let kind = kind.words();
+            writeln!(f, "  {kind:<16} {first:#x}-{last:#x}  {purpose}{unless}")?;
+        }
+        for Domain {
+            name,
+            priority,
+            parent,
+            sha256,
+            holds,
+        } in &self.domains
+        {
+            let child = parent.iter().map(|parent| format!(", child of {parent}"));
+            let child: String = child.collect();
+            let program = match sha256 {
+                Some(digest) => format!("program sha256 {digest}"),
+                None => "the root task itself".into(),
+            };
+            writeln!(
+                f,
+                "\nprotection domain {name}: priority {priority}{child}, {program}"
+            )?;
+            for line in holds {
+                writeln!(f, "  {line}")?;
+            }
         }
         for process in &self.processes {
             let Process {

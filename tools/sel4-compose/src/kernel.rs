@@ -28,6 +28,8 @@ pub const CONFIG_FILE: &str = "libsel4/include/kernel/gen_config.json";
 const BUNDLED_VERSION: &str = "5.0.0";
 /// Names the version of an installed kernel.
 const VERSION_VARIABLE: &str = "SEL4_VERSION";
+/// File of an installed kernel that names its version, where there is one.
+const VERSION_FILE: &str = "VERSION";
 /// What `SEL4_ARCH` of the configuration must say.
 const SEL4_ARCH: &str = "x86_64";
 /// Root CNode size when the configuration does not tell (seL4's default).
@@ -101,6 +103,12 @@ pub fn bundled(root: &Path, build: &Path, name: &str) -> Result<Prefix, PrefixEr
     Ok(prefix)
 }
 
+/// What whoever installed the prefix at `directory` says its version is.
+fn version_file(directory: &Path) -> Option<String> {
+    let text = fs::read_to_string(directory.join(VERSION_FILE)).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// A usable prefix.
 #[derive(Clone, Debug)]
 pub struct Prefix {
@@ -129,7 +137,9 @@ impl Prefix {
         let found = config.get("SEL4_ARCH").and_then(Value::as_str);
         match found {
             Some(SEL4_ARCH) | None => Ok(Self {
-                version: std::env::var(VERSION_VARIABLE).ok(),
+                version: std::env::var(VERSION_VARIABLE)
+                    .ok()
+                    .or_else(|| version_file(&prefix)),
                 directory: prefix,
                 config,
             }),
@@ -151,8 +161,8 @@ impl Prefix {
     }
 
     /// Version and configuration in one line, for results. An installed kernel
-    /// does not say which version it is: `SEL4_VERSION` does, or the start of
-    /// its digest stands for it.
+    /// does not say which version it is: `SEL4_VERSION` or a file of the prefix
+    /// does, or the start of its digest stands for it.
     pub fn label(&self) -> String {
         const SHOWN: usize = 6;
         let version = self.version.clone().unwrap_or_else(|| {
@@ -178,6 +188,11 @@ impl Prefix {
     /// `syscall` is an ordinary exception and the program stays as built.
     pub fn needs_gate(&self) -> bool {
         !self.enabled("SYSENTER")
+    }
+
+    /// Whether threads run on scheduling contexts, which can limit them.
+    pub fn is_mcs(&self) -> bool {
+        self.enabled("KERNEL_MCS")
     }
 
     /// Number of processors the kernel can use.
@@ -219,18 +234,28 @@ impl Prefix {
     }
 
     fn enabled(&self, option: &str) -> bool {
-        match self.config.get(option) {
-            Some(Value::Bool(value)) => *value,
-            Some(Value::String(text)) => matches!(text.as_str(), "1" | "y" | "ON" | "true"),
-            _ => false,
-        }
+        is_on(self.config.get(option))
     }
 
     fn number(&self, option: &str) -> Option<u64> {
-        match self.config.get(option)? {
-            Value::String(text) => text.parse().ok(),
-            value => value.as_u64(),
-        }
+        number_of(self.config.get(option))
+    }
+}
+
+/// Whether an option is on, as either generation of the file says it.
+pub fn is_on(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Bool(value)) => *value,
+        Some(Value::String(text)) => matches!(text.as_str(), "1" | "y" | "ON" | "true"),
+        _ => false,
+    }
+}
+
+/// An option that is a number, as either generation of the file says it.
+pub fn number_of(value: Option<&Value>) -> Option<u64> {
+    match value? {
+        Value::String(text) => text.parse().ok(),
+        value => value.as_u64(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use sel4_compose::answers::Answers;
 use sel4_compose::bench::{self, BenchError};
 use sel4_compose::description::{self, Description, DescriptionError};
 use sel4_compose::host::{self, Tally};
@@ -14,17 +15,22 @@ use sel4_compose::inventory::{Inventory, InventoryError};
 use sel4_compose::kernel::{self, Prefix, PrefixError};
 use sel4_compose::proof_check::{self, ProofCheckError};
 use sel4_compose::prove::{self, Prover};
-use sel4_compose::qemu::QemuError;
+use sel4_compose::qemu::{Outcome, QemuError};
+use sel4_compose::recording::Recording;
 use sel4_compose::report::{self, Printer};
-use sel4_compose::scenario::{self, ScenarioError};
+use sel4_compose::scenario::{self, Scenario, ScenarioError};
+use sel4_compose::simulation::{self, Files, Hands, SimulationError};
 use sel4_compose::symbols::SymbolTables;
 use sel4_compose::system::{self, Places, Plan, System, SystemError};
-use sel4_compose::{gate, image};
+use sel4_compose::terminal::Typist;
+use sel4_compose::{audit, doctor, gate, image};
 
 /// Where scenarios are, in the repository.
 const SCENARIOS: &str = "tests/qemu";
 /// The default system, in the repository.
 const SYSTEM: &str = "system.toml";
+/// Seconds before a machine is stopped, unless said otherwise.
+const TIMEOUT_SECONDS: u64 = 60;
 
 /// Builds, packs and runs capOS-on-seL4 systems.
 #[derive(Parser)]
@@ -52,6 +58,10 @@ struct Options {
     /// Count time in instructions (repeatable measurements, one processor).
     #[arg(long, global = true)]
     icount: bool,
+    /// The description of protection domains; the repository's `system.xml`
+    /// unless given.
+    #[arg(long, global = true, value_name = "FILE")]
+    domains: Option<PathBuf>,
     /// Show the root task's log on standard error.
     #[arg(long, global = true)]
     log: bool,
@@ -72,13 +82,12 @@ enum Verb {
         #[arg(long, value_name = "DIR", default_value = "build/image")]
         output: PathBuf,
     },
-    /// Run a described system.
+    /// Run a described system: its terminal on this one, if it has a terminal.
     Run {
         #[command(flatten)]
         system: SystemOptions,
-        /// Seconds before the machine is stopped.
-        #[arg(long, default_value_t = 60)]
-        timeout: u64,
+        #[command(flatten)]
+        how: RunOptions,
     },
     /// Show who holds what in an image, or in a described system.
     Inspect {
@@ -100,6 +109,11 @@ enum Verb {
         /// that runs on demand is told a number.
         #[arg(long, default_value = "", requires = "scenarios")]
         caps: String,
+        /// Kernels to run the scenarios on, one after the other: `bundled`, or
+        /// the directory of an installed seL4. One that does not exist is
+        /// skipped, which is said.
+        #[arg(long = "on", value_name = "KERNEL", conflicts_with = "prefix")]
+        kernels: Vec<String>,
     },
     /// Measure, compare with the last run, and write a report.
     Bench {
@@ -129,6 +143,34 @@ enum Verb {
     Sites {
         /// The file.
         elf: PathBuf,
+    },
+    /// Say what stops this machine or the kernel from running systems, and how
+    /// to repair it.
+    Doctor {
+        /// Image whose needs the kernel must meet, if it is built.
+        #[arg(long, value_name = "FILE", default_value = "build/image/image.elf")]
+        image: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a described system and compare what its processes really hold with
+    /// the books.
+    Audit {
+        #[command(flatten)]
+        system: SystemOptions,
+        /// Milliseconds between audits, besides those at boot and at the end.
+        #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+        every: Option<u64>,
+        /// File of lines to type at the system's terminal.
+        #[arg(long, value_name = "FILE")]
+        script: Option<PathBuf>,
+        /// Directory for the records, as `WHEN-N.json` and `WHEN-N.cdl`.
+        #[arg(long, value_name = "DIR", default_value = "build/audit")]
+        output: PathBuf,
+        /// Seconds before the machine is stopped.
+        #[arg(long, default_value_t = 60)]
+        timeout: u64,
     },
     /// Say how far a kernel's configuration is from the proved one.
     ProofCheck {
@@ -174,8 +216,28 @@ struct AppOptions {
     #[arg(long, default_value = "")]
     caps: String,
     /// Seconds before the machine is stopped.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = TIMEOUT_SECONDS)]
     timeout: u64,
+}
+
+#[derive(Args)]
+struct RunOptions {
+    /// Seconds before the machine is stopped: 60, or as long as a person stays.
+    #[arg(long)]
+    timeout: Option<u64>,
+    /// File of lines to type at the terminal, each at a prompt; see
+    /// docs/terminal.md.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Need no terminal: show what the guest's shows.
+    #[arg(long)]
+    headless: bool,
+    /// Where `console.log` and `root-task.log` go.
+    #[arg(long, value_name = "DIR", default_value = "build/simulate")]
+    output: PathBuf,
+    /// Write what the terminal showed to FILE.svg and FILE.txt.
+    #[arg(long, value_name = "FILE", requires = "script")]
+    record: Option<PathBuf>,
 }
 
 /// Why a command failed.
@@ -192,9 +254,13 @@ enum Failure {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     #[error(transparent)]
+    Audit(#[from] audit::AuditError),
+    #[error(transparent)]
     ProofCheck(#[from] ProofCheckError),
     #[error(transparent)]
     Qemu(#[from] QemuError),
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     #[error(transparent)]
@@ -214,6 +280,7 @@ fn main() -> ExitCode {
                 // These begin with their place.
                 Failure::Description(refusal) => eprintln!("{refusal}"),
                 Failure::System(SystemError::Refused(refusal)) => eprintln!("{refusal}"),
+                Failure::System(SystemError::DomainsRefused(refusal)) => eprintln!("{refusal}"),
                 other => eprintln!("error: {other}"),
             }
             ExitCode::FAILURE
@@ -225,16 +292,33 @@ fn perform(options: &Options) -> Result<u8, Failure> {
     match &options.command {
         Verb::Check { system } => check(system),
         Verb::Build { system, output } => build(options, system, output),
-        Verb::Run { system, timeout } => run_system(options, system, *timeout),
+        Verb::Run { system, how } => run_system(options, system, how),
         Verb::Inspect { system, json } => inspect(options, system, *json),
         Verb::Setup => setup(options),
         Verb::Lint => lint(options),
-        Verb::Test { scenarios, caps } => test(options, scenarios, caps),
+        Verb::Test {
+            scenarios,
+            caps,
+            kernels,
+        } => test(options, scenarios, caps, kernels),
         Verb::Bench { accept } => measure(options, *accept),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
         Verb::Pack { app, output } => keep(&prepare(options, app)?, output),
         Verb::Sites { elf } => sites(elf),
+        Verb::Doctor { image, json } => examine(options, image, *json),
+        Verb::Audit {
+            system,
+            every,
+            script,
+            output,
+            timeout,
+        } => {
+            let hands = script.as_deref().map(answers).transpose()?;
+            let timeout = Duration::from_secs(*timeout);
+            let outcome = run_audited(options, system, *every, hands, timeout)?;
+            conclude_audits(&outcome, output)
+        }
         Verb::ProofCheck {
             kernel_config,
             require,
@@ -248,6 +332,10 @@ fn write_tables(output: &Path) -> Result<u8, Failure> {
     let written = std::fs::write(output, description::tables());
     written.map_err(|error| Failure::File(output.into(), error.to_string()))?;
     println!("wrote {}", output.display());
+    let domains = output.with_file_name("system-xml.md");
+    let written = std::fs::write(&domains, system_description::grammar::reference());
+    written.map_err(|error| Failure::File(domains.clone(), error.to_string()))?;
+    println!("wrote {}", domains.display());
     Ok(0)
 }
 
@@ -273,10 +361,72 @@ fn build(options: &Options, system: &SystemOptions, output: &Path) -> Result<u8,
     Ok(status)
 }
 
-fn run_system(options: &Options, system: &SystemOptions, timeout: u64) -> Result<u8, Failure> {
+fn run_system(options: &Options, system: &SystemOptions, how: &RunOptions) -> Result<u8, Failure> {
     let description = read(system)?;
+    let hands = match &how.script {
+        Some(file) => Hands::File(answers(file)?),
+        None if how.headless => Hands::Nobody,
+        None => Hands::Person,
+    };
     let composed = compose(options, &description)?;
-    run(options, &composed, timeout, &description.name)
+    if !description.has_terminal() {
+        let timeout = how.timeout.unwrap_or(TIMEOUT_SECONDS);
+        return run(options, &composed, timeout, &description.name);
+    }
+    let patience = match (how.timeout, &hands) {
+        (None, Hands::Person) => None,
+        (given, _) => Some(Duration::from_secs(given.unwrap_or(TIMEOUT_SECONDS))),
+    };
+    let files = Files::inside(&how.output);
+    let symbols = SymbolTables::of(&composed.programs);
+    let (outcome, faults) = simulation::run(&composed.machine, symbols, &files, hands, patience)?;
+    if let Some(base) = &how.record {
+        record(&outcome, base, &description.name)?;
+    }
+    let closing = report::closing_line(&outcome.end, patience.unwrap_or(Duration::MAX));
+    eprintln!("\n{}: {closing}", description.name);
+    Ok(conclude_simulation(&outcome, faults, &files))
+}
+
+fn answers(file: &Path) -> Result<Answers, Failure> {
+    let refuse = |reason: String| Failure::File(file.into(), reason);
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+    Answers::parse(&text).map_err(|error| refuse(error.to_string()))
+}
+
+/// Says where the rest of the output is; returns the exit status.
+fn conclude_simulation(outcome: &Outcome, faults: usize, files: &Files) -> u8 {
+    eprintln!("console: {}", files.console.display());
+    let faults = match faults {
+        0 => String::new(),
+        count => format!(" (programs that faulted: {count})"),
+    };
+    eprintln!("root task's log: {}{faults}", files.log.display());
+    let status = report::status(&outcome.end);
+    if status == report::STATUS_SYSTEM {
+        for line in report::last_lines(outcome) {
+            eprintln!("{line}");
+        }
+    }
+    match &outcome.unfinished {
+        Some(complaint) => {
+            eprintln!("{complaint}");
+            status.max(1)
+        }
+        None => status,
+    }
+}
+
+/// Writes what the terminal showed as a picture and as text.
+fn record(outcome: &Outcome, base: &Path, title: &str) -> Result<(), Failure> {
+    let recording = Recording::of(&outcome.terminal);
+    for (suffix, text) in [("svg", recording.svg(title)), ("txt", recording.text())] {
+        let file = base.with_extension(suffix);
+        std::fs::write(&file, text)
+            .map_err(|error| Failure::File(file.clone(), error.to_string()))?;
+        eprintln!("wrote {}", file.display());
+    }
+    Ok(())
 }
 
 fn setup(options: &Options) -> Result<u8, Failure> {
@@ -306,7 +456,9 @@ fn composing(options: &Options) -> system::Options {
         icount: options.icount,
         quiet: false,
         files: Vec::new(),
+        domains: options.domains.clone(),
         damage: None,
+        audit: None,
     }
 }
 
@@ -343,25 +495,90 @@ fn lint(options: &Options) -> Result<u8, Failure> {
     Ok(conclude(host::lint(&places, &prefix)?))
 }
 
-fn test(options: &Options, names: &[String], caps: &str) -> Result<u8, Failure> {
+fn test(
+    options: &Options,
+    names: &[String],
+    caps: &str,
+    kernels: &[String],
+) -> Result<u8, Failure> {
     let places = Places::find()?;
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
     let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
     for scenario in &mut scenarios {
         scenario.caps = format!("{} {caps}", scenario.caps);
     }
-    let installed = options.prefix.is_some();
     let mut tally = Tally::default();
-    let prefix = open_prefix(options, &places)?;
     if names.is_empty() {
+        let prefix = open_prefix(options, &places)?;
         tally.add(host::lint(&places, &prefix)?);
         tally.add(host::test(&places));
     }
+    if kernels.is_empty() {
+        let installed = match &options.prefix {
+            Some(_) => Some(open_prefix(options, &places)?),
+            None => None,
+        };
+        tally.add(prove_on(options, &places, installed, &scenarios));
+        return Ok(conclude(tally));
+    }
+    let mut results = Vec::new();
+    for kernel in kernels {
+        let (label, outcome) = test_on(options, &places, kernel, &scenarios)?;
+        tally.add(outcome.unwrap_or_default());
+        let outcome = outcome.map(|tally| tally.to_string());
+        let outcome = outcome.unwrap_or("skipped, there is no such prefix".into());
+        results.push(format!("{label}: {outcome}"));
+    }
+    for result in &results {
+        println!("{result}");
+    }
+    let status = conclude(tally);
+    Ok(if tally.passed > 0 {
+        status
+    } else {
+        NOTHING_SHOWN
+    })
+}
+
+/// Status of a test run in which everything was skipped.
+const NOTHING_SHOWN: u8 = 1;
+
+/// The word for the bundled kernels among those to test on.
+const BUNDLED: &str = "bundled";
+
+/// Runs scenarios on one kernel. Returns how results are labelled, and nothing
+/// if it is a prefix that does not exist.
+fn test_on(
+    options: &Options,
+    places: &Places,
+    kernel: &str,
+    scenarios: &[Scenario],
+) -> Result<(String, Option<Tally>), Failure> {
+    let (label, installed) = if kernel == BUNDLED {
+        let prefix = kernel::bundled(&places.root, &places.build, &options.kernel)?;
+        (format!("{} ({BUNDLED})", prefix.label()), None)
+    } else {
+        match Prefix::open(Path::new(kernel)) {
+            Err(PrefixError::Missing(_)) => return Ok((kernel.into(), None)),
+            opened => {
+                let prefix = opened?;
+                (format!("{} ({kernel})", prefix.label()), Some(prefix))
+            }
+        }
+    };
+    println!("on {label}");
+    let tally = prove_on(options, places, installed, scenarios);
+    Ok((label, Some(tally)))
+}
+
+fn prove_on(
+    options: &Options,
+    places: &Places,
+    installed: Option<Prefix>,
+    scenarios: &[Scenario],
+) -> Tally {
     let qemu = system::emulator(options.qemu.clone());
-    let installed = installed.then_some(prefix);
-    let mut prover = Prover::new(&places, qemu, installed, options.root_task.clone());
-    tally.add(prover.run(&scenarios));
-    Ok(conclude(tally))
+    Prover::new(places, qemu, installed, options.root_task.clone()).run(scenarios)
 }
 
 fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
@@ -383,7 +600,7 @@ fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
 
 /// Prints the closing line; returns the exit status.
 fn conclude(tally: Tally) -> u8 {
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    println!("{tally}");
     u8::from(tally.failed > 0)
 }
 
@@ -461,6 +678,83 @@ fn open_prefix(options: &Options, places: &Places) -> Result<Prefix, PrefixError
         prefix.directory().display()
     );
     Ok(prefix)
+}
+
+fn examine(options: &Options, image: &Path, json: bool) -> Result<u8, Failure> {
+    let prefix = match &options.prefix {
+        Some(prefix) => Some(prefix.clone()),
+        None => {
+            let built = Places::find()?.build.join("sel4").join(&options.kernel);
+            built.is_dir().then_some(built)
+        }
+    };
+    let findings = doctor::examine(&doctor::Patient {
+        prefix: prefix.as_deref(),
+        qemu: &system::emulator(options.qemu.clone()),
+        image: image.is_file().then_some(image),
+    });
+    if json {
+        let text = serde_json::to_string_pretty(&findings);
+        let text = text.map_err(|error| Failure::File(image.into(), error.to_string()))?;
+        show(&(text + "\n"));
+    } else {
+        findings.iter().for_each(|finding| println!("{finding}"));
+    }
+    Ok(u8::from(!doctor::is_healthy(&findings)))
+}
+
+/// Runs a system with audits until it ends, or for `timeout`.
+fn run_audited(
+    options: &Options,
+    system: &SystemOptions,
+    every_ms: Option<u64>,
+    mut hands: Option<Answers>,
+    timeout: Duration,
+) -> Result<Outcome, Failure> {
+    let places = Places::find()?;
+    let prefix = open_prefix(options, &places)?;
+    let request = audit::Request {
+        every_ms,
+        plant: None,
+    };
+    let composing = system::Options {
+        audit: Some(request),
+        ..composing(options)
+    };
+    let composed = system::compose(&places, &prefix, &read(system)?, &composing)?;
+    let typist = hands.as_mut().map(|hands| hands as &mut dyn Typist);
+    Ok(composed.machine.run(Some(timeout), typist, &mut |_| {})?)
+}
+
+/// Writes what the audits found; fails unless each one passed.
+fn conclude_audits(outcome: &Outcome, output: &Path) -> Result<u8, Failure> {
+    let audits = audit::read(&outcome.log)?;
+    std::fs::create_dir_all(output).map_err(|e| Failure::File(output.into(), e.to_string()))?;
+    for (number, audit) in audits.iter().enumerate() {
+        write_audit(output, number, audit)?;
+        println!("{}", audit.summary());
+        for deviation in &audit.deviations {
+            println!("  {deviation}");
+        }
+    }
+    println!("written to {}", output.display());
+    Ok(u8::from(!audits.iter().all(|audit| audit.counts.ok)))
+}
+
+fn write_audit(output: &Path, number: usize, audit: &audit::Audit) -> Result<(), Failure> {
+    let path = output.join(format!("{}-{number}.json", audit.when));
+    let json = serde_json::to_string_pretty(audit);
+    let json = json.map_err(|error| Failure::File(path.clone(), error.to_string()))?;
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|error| Failure::File(path.into(), error.to_string()))
+    };
+    write(&path, json + "\n")?;
+    let path = path.with_extension("cdl");
+    let capdl = audit.to_capdl();
+    write(
+        &path,
+        capdl.map_err(|error| Failure::File(path.clone(), error))?,
+    )
 }
 
 fn check_proofs(

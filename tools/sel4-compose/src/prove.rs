@@ -8,18 +8,20 @@ use bench_report::Run;
 use bench_report::gate::Accepted;
 use sha2::{Digest, Sha256};
 
-use crate::app::SMOKE;
+use crate::answers::Answers;
+use crate::app::{self, SMOKE};
 use crate::description::Description;
 use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
 use crate::mutants;
 use crate::qemu::{Outcome, Output};
+use crate::recording::Recording;
 use crate::report;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::symbols::{SymbolTables, is_fault};
 use crate::system::{self, Options, Places, Plan, System, SystemError};
-use crate::terminal::Script;
+use crate::terminal::{Script, Typist};
 
 /// How many bytes of a digest are shown.
 const DIGEST_BYTES_SHOWN: usize = 8;
@@ -71,11 +73,9 @@ impl<'a> Prover<'a> {
         let mut tally = Tally::default();
         let mut proofs = Vec::new();
         for scenario in scenarios {
-            if self.does_not_apply(scenario) {
-                println!(
-                    "proof {} skipped (needs KERNEL={})",
-                    scenario.name, scenario.kernel
-                );
+            if let Some(reason) = self.does_not_apply(scenario) {
+                println!("proof {} skipped ({reason})", scenario.name);
+                tally.skipped += 1;
                 continue;
             }
             let proof = self.prove(scenario).unwrap_or_else(|error| Proof {
@@ -100,11 +100,22 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// On an installed kernel, a proof about programs that stay unchanged says
-    /// something only if that kernel leaves them so.
-    fn does_not_apply(&self, scenario: &Scenario) -> bool {
+    /// Why a scenario would say nothing about this kernel, if so. Bundled
+    /// kernels have no MCS.
+    fn does_not_apply(&self, scenario: &Scenario) -> Option<String> {
         let installed = self.installed.as_ref();
-        installed.is_some_and(|prefix| scenario.unchanged && prefix.needs_gate())
+        if scenario.mcs && !installed.is_some_and(Prefix::is_mcs) {
+            return Some("needs a kernel with MCS".into());
+        }
+        let prefix = installed?;
+        if scenario.unchanged && prefix.needs_gate() {
+            return Some(format!("needs KERNEL={}", scenario.kernel));
+        }
+        if let Some(reason) = scenario.not_on_mcs.as_ref().filter(|_| prefix.is_mcs()) {
+            return Some(format!("not with MCS: {reason}"));
+        }
+        let reason = scenario.bundled_only.as_ref()?;
+        Some(format!("bundled kernels only: {reason}"))
     }
 
     fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {
@@ -116,10 +127,10 @@ impl<'a> Prover<'a> {
         let symbols = SymbolTables::of(&system.programs);
         let mut faults = Vec::new();
         let timeout = Duration::from_secs(scenario.timeout);
-        let mut script = Script::new(&scenario.terminal);
+        let mut typist = self.typist(scenario)?;
         let outcome = system
             .machine
-            .run(Some(timeout), Some(&mut script), &mut |output| {
+            .run(Some(timeout), Some(&mut *typist), &mut |output| {
                 if let Output::Log(line) = output
                     && is_fault(line)
                 {
@@ -131,11 +142,16 @@ impl<'a> Prover<'a> {
             })
             .map_err(|error| error.to_string())?;
         let mut complaints = scenario.complaints(&outcome);
+        if let Some(file) = &scenario.recorded {
+            let shown = Recording::of(&outcome.terminal).text();
+            complaints.extend(scenario::departure(&self.read(file)?, &shown));
+        }
         if let Some(counts) = &scenario.counts {
             let run = self.rows(scenario, &outcome);
             complaints.extend(self.accepted(counts)?.complaints(&run));
         }
         let mut remarks = scenario.lines_to_show(&outcome);
+        complaints.extend(folder_named(self.places, &system));
         if scenario.unchanged {
             match unchanged(&system) {
                 Ok(remark) => remarks.push(remark),
@@ -148,6 +164,23 @@ impl<'a> Prover<'a> {
             outcome: Some(outcome),
             faults,
         })
+    }
+
+    /// Who types at the terminal.
+    fn typist(&self, scenario: &Scenario) -> Result<Box<dyn Typist>, String> {
+        let Some(file) = &scenario.script else {
+            return Ok(Box::new(Script::new(&scenario.terminal)));
+        };
+        let answers = Answers::parse(&self.read(file)?);
+        Ok(Box::new(
+            answers.map_err(|error| format!("{file}: {error}"))?,
+        ))
+    }
+
+    /// A text file of the repository.
+    fn read(&self, file: &str) -> Result<String, String> {
+        let text = std::fs::read_to_string(self.places.root.join(file));
+        text.map_err(|error| format!("{file}: {error}"))
     }
 
     /// Runs a measuring scenario; its rows, or what went wrong.
@@ -215,10 +248,15 @@ impl<'a> Prover<'a> {
                 self.current.insert(made)
             }
         };
-        let root_task = match scenario.baseline && self.root_task.is_none() {
-            true => system::build_measuring_root_task(self.places, prefix)
+        let feature = [
+            scenario.baseline.then_some(system::BASELINE),
+            scenario.plant.as_ref().map(|_| system::PLANT),
+        ];
+        let feature = feature.into_iter().flatten().next();
+        let root_task = match feature.filter(|_| self.root_task.is_none()) {
+            Some(feature) => system::build_root_task_with(self.places, prefix, feature)
                 .map_err(|error| error.to_string())?,
-            false => root_task.clone(),
+            None => root_task.clone(),
         };
         let options = Options {
             root_task: Some(root_task),
@@ -227,6 +265,11 @@ impl<'a> Prover<'a> {
             quiet: true,
             files: mutants_of(scenario),
             damage: scenario.damage.clone(),
+            domains: scenario
+                .domains
+                .as_ref()
+                .map(|file| self.places.root.join(file)),
+            audit: scenario.audit_request(),
         };
         if let Some(file) = &scenario.system {
             let file = self.places.root.join(file);
@@ -281,6 +324,19 @@ fn mutants_of(scenario: &Scenario) -> Vec<(String, Vec<u8>)> {
 
 fn bundled(places: &Places, name: &str) -> Result<Prefix, PrefixError> {
     kernel::bundled(&places.root, &places.build, name)
+}
+
+/// A complaint if image or kernel name a folder of this machine.
+fn folder_named(places: &Places, system: &System) -> Option<String> {
+    let folders = app::folders_of_this_machine(&places.root);
+    [&system.machine.image, &system.machine.kernel]
+        .into_iter()
+        .find_map(|path| {
+            let bytes = std::fs::read(path).ok()?;
+            let folder = image::names_folder(&bytes, &folders)?;
+            let file = path.file_name().unwrap_or_default().display();
+            Some(format!("{file} names {}", folder.display()))
+        })
 }
 
 /// Whether the archive of the image that ran holds the built program.
@@ -348,7 +404,6 @@ pub fn select(scenarios: Vec<Scenario>, names: &[String]) -> Result<Vec<Scenario
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario;
 
     #[test]
     fn what_runs_on_demand_runs_only_when_named() {

@@ -28,6 +28,8 @@ use crate::terminal::{self, Typist};
 
 /// The emulator that is run unless another is named.
 pub const QEMU: &str = "qemu-system-x86_64";
+/// The processor. SYSENTER in long mode exists on Intel\'s only.
+pub const CPU_MODEL: &str = "max,vendor=GenuineIntel";
 /// File descriptors under which QEMU inherits the ports.
 const CONSOLE_FD: i32 = 3;
 const LOG_FD: i32 = 4;
@@ -89,14 +91,13 @@ impl Machine {
             false => ("chardev:console", "chardev:log"),
         };
         command
-            // SYSENTER in long mode exists on Intel processors only.
-            .args(["-cpu", "max,vendor=GenuineIntel"])
+            .args(["-cpu", CPU_MODEL])
             .args(["-m", &self.memory_mib.to_string()])
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-monitor", "none"])
-            .args(["-chardev", &format!("socket,id=console,fd={CONSOLE_FD}")])
-            .args(["-chardev", &format!("socket,id=log,fd={LOG_FD}")])
+            .args(["-chardev", &written("console", CONSOLE_FD)])
+            .args(["-chardev", &written("log", LOG_FD)])
             .args(["-serial", com1])
             .args(["-chardev", &format!("socket,id=terminal,fd={TERMINAL_FD}")])
             .args(["-serial", "chardev:terminal"])
@@ -165,8 +166,8 @@ impl Machine {
                 source,
             },
         };
-        let (console, console_end) = UnixStream::pair().map_err(start_error)?;
-        let (log, log_end) = UnixStream::pair().map_err(start_error)?;
+        let (console, console_end) = io::pipe().map_err(start_error)?;
+        let (log, log_end) = io::pipe().map_err(start_error)?;
         let (terminal, terminal_end) = UnixStream::pair().map_err(start_error)?;
         let line = terminal.try_clone().map_err(start_error)?;
         let mut command = self.command();
@@ -188,7 +189,7 @@ impl Machine {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(start_error)?;
-        // The child has its copies; ours would keep the sockets open.
+        // The child has its copies; ours would keep the lines open.
         drop(command);
         let complaints = child.stderr.take().expect("stderr was piped above");
         forward(console, sender.clone(), Event::Console);
@@ -197,6 +198,14 @@ impl Machine {
         forward(complaints, sender.clone(), Event::Complaint);
         Ok((Guest(child), line))
     }
+}
+
+/// A line the guest only writes to: a pipe. It holds more than a guest prints
+/// before it is read even on a busy machine. A socket is full after some hundred
+/// single bytes, and then the guest finds its port busy, so that its
+/// instructions are not the same in every run.
+fn written(name: &str, descriptor: i32) -> String {
+    format!("file,id={name},path=/proc/self/fd/{descriptor}")
 }
 
 /// Has the kernel kill the child if this process goes away first.
@@ -267,6 +276,8 @@ pub enum End {
     Panicked(String),
     /// The time was over first.
     TimedOut,
+    /// Whoever typed at the terminal left.
+    Left,
     /// QEMU ended without a verdict, with this status.
     Vanished(String),
 }
@@ -279,6 +290,7 @@ impl fmt::Display for End {
             Self::BootFailed => f.write_str("killed boot"),
             Self::Panicked(place) => write!(f, "panic {place}"),
             Self::TimedOut => f.write_str("timeout"),
+            Self::Left => f.write_str("left"),
             Self::Vanished(status) => write!(f, "no verdict ({status})"),
         }
     }
@@ -329,6 +341,9 @@ impl Transcript<'_> {
                     .or_else(|| status.map(vanished))
                     .unwrap_or(End::TimedOut);
             }
+            if self.typist.as_ref().is_some_and(|typist| typist.leaves()) {
+                return verdict.unwrap_or(End::Left);
+            }
             let wait = remaining.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL);
             match events.recv_timeout(wait) {
                 Ok(event) => {
@@ -346,6 +361,9 @@ impl Transcript<'_> {
                     });
                 }
                 Err(RecvTimeoutError::Timeout) => {
+                    if let Some(typist) = &mut self.typist {
+                        typist.look(&self.terminal);
+                    }
                     if status.is_none()
                         && let Ok(Some(ended)) = child.try_wait()
                     {

@@ -15,9 +15,9 @@ pub const STATUS_SYSTEM: u8 = 125;
 /// Lines of guest output repeated where a run ended badly.
 const LAST_LINES: usize = 12;
 
-/// Passes guest output on as it comes: console and terminal to standard output, fault
-/// reports with their place below it, the rest of the log to standard error if
-/// asked for.
+/// Passes guest output on as it comes: console and terminal to standard output,
+/// fault reports with their place below it, the rest of the log to standard
+/// error if asked for.
 pub struct Printer {
     symbols: SymbolTables,
     show_log: bool,
@@ -85,15 +85,16 @@ pub fn closing_line(end: &End, timeout: Duration) -> String {
         End::BootFailed => "the system did not start".into(),
         End::Panicked(place) => format!("root task panicked at {place}"),
         End::TimedOut => format!("no exit within {} s", timeout.as_secs()),
+        End::Left => "left".into(),
         End::Vanished(status) => format!("the machine stopped without a verdict ({status})"),
     }
 }
 
 /// The exit status of this process for a run that ended so: zero only for exit
-/// code zero.
+/// code zero, and for a person who left.
 pub fn status(end: &End) -> u8 {
     match end {
-        End::Exit(0) => 0,
+        End::Exit(0) | End::Left => 0,
         End::Exit(code) => u8::try_from(*code)
             .unwrap_or(1)
             .clamp(1, STATUS_TIMED_OUT - 1),

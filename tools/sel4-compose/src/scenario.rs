@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::audit;
 use crate::qemu::{End, Outcome};
+use crate::secrets;
 use crate::terminal::Step;
 
 /// A scenario file that cannot be used.
@@ -62,6 +64,9 @@ pub struct Scenario {
     /// Counts that were accepted, relative to the repository: rows that the
     /// guest prints may exceed them by little.
     pub counts: Option<String>,
+    /// The description of protection domains, relative to the repository; its
+    /// `system.xml` unless given.
+    pub domains: Option<String>,
     /// Archive entry to damage after its digest was taken.
     pub damage: Option<String>,
     /// Pack programs that are wrong in one place each, as `mutant-000` and so
@@ -79,6 +84,16 @@ pub struct Scenario {
     /// Kernel configuration.
     #[serde(default = "default_kernel")]
     pub kernel: String,
+    /// Why it says nothing about an installed kernel, if so; it then runs on
+    /// bundled ones only.
+    #[serde(rename = "bundled-only")]
+    pub bundled_only: Option<String>,
+    /// Run only on kernels with MCS.
+    #[serde(default)]
+    pub mcs: bool,
+    /// Why it says nothing about kernels with MCS, if so.
+    #[serde(rename = "not-on-mcs")]
+    pub not_on_mcs: Option<String>,
     /// Count time in instructions.
     #[serde(default)]
     pub icount: bool,
@@ -88,6 +103,14 @@ pub struct Scenario {
     /// Log what is in use whenever only the application is left.
     #[serde(default)]
     pub debug: bool,
+    /// Have the root task compare what processes hold with its books.
+    #[serde(default)]
+    pub audit: bool,
+    /// Milliseconds between audits, besides those at boot and at the end.
+    #[serde(rename = "audit-every")]
+    pub audit_every: Option<u64>,
+    /// What to plant before the first audit; needs a root task made for that.
+    pub plant: Option<String>,
     /// Run only when asked for by name.
     #[serde(rename = "on-demand", default)]
     pub on_demand: bool,
@@ -107,13 +130,21 @@ pub struct Scenario {
     /// must have happened before the end.
     #[serde(default)]
     pub terminal: Vec<Step>,
+    /// Instead of steps: a file of lines to type, relative to the repository;
+    /// see [`answers`](crate::answers).
+    pub script: Option<String>,
+    /// What the terminal must show from the first row to the last, as `make
+    /// recording` writes it: a file relative to the repository. Any number
+    /// stands for any other.
+    pub recorded: Option<String>,
     /// Texts the terminal must show, in this order.
     #[serde(default)]
     pub transcript: Vec<String>,
     /// Texts the terminal must not show.
     #[serde(rename = "transcript-forbidden", default)]
     pub transcript_forbidden: Vec<String>,
-    /// Texts that must appear nowhere: not on console, terminal or log.
+    /// Texts that must appear nowhere, as they are or encoded: not on console,
+    /// terminal or log.
     #[serde(default)]
     pub secrets: Vec<String>,
     /// Texts the root task's log must show, in this order.
@@ -129,6 +160,9 @@ pub struct Scenario {
     /// Repeat lines of the log that begin so, too.
     #[serde(rename = "show-log")]
     pub show_log: Option<String>,
+    /// Repeat lines of the terminal that begin so, too.
+    #[serde(rename = "show-terminal")]
+    pub show_terminal: Option<String>,
     /// The program in the boot archive must be the built file, to the byte.
     #[serde(default)]
     pub unchanged: bool,
@@ -196,6 +230,12 @@ fn parse(path: &Path, text: &str) -> Result<Scenario, ScenarioError> {
             reason: "give one of `app`, `system` and `root-task`".into(),
         });
     }
+    if scenario.script.is_some() && !scenario.terminal.is_empty() {
+        return Err(ScenarioError::Parse {
+            path: path.into(),
+            reason: "give one of `terminal` and `script`".into(),
+        });
+    }
     scenario.name = path
         .file_stem()
         .unwrap_or_default()
@@ -236,24 +276,60 @@ impl Scenario {
             ("terminal", &*terminal),
             ("log", &log),
         ] {
-            let leaked = self.secrets.iter().filter(|text| output.contains(*text));
+            let leaked = self.secrets.iter().filter(|text| {
+                let mut forms = secrets::forms(text).into_iter();
+                forms.any(|form| output.contains(&form))
+            });
             complaints.extend(leaked.map(|text| format!("the {place} shows the secret {text:?}")));
         }
+        if self.audit {
+            complaints.extend(self.audit_complaints(&outcome.log));
+        }
         complaints
+    }
+
+    /// Without something planted every audit must pass. With it the first must
+    /// find that and nothing else, and so must the later ones for as long as it
+    /// is there.
+    fn audit_complaints(&self, log: &[String]) -> Vec<String> {
+        let audits = match audit::read(log) {
+            Ok(audits) => audits,
+            Err(error) => return vec![error.to_string()],
+        };
+        let planted = usize::from(self.plant.is_some());
+        let is_wrong = |number: usize, found: usize| match number {
+            0 => found != planted,
+            _ => found > planted,
+        };
+        let audits = audits.iter().enumerate();
+        let wrong = audits.filter(|(number, audit)| is_wrong(*number, audit.deviations.len()));
+        wrong
+            .map(|(_, audit)| format!("{}: {:?}", audit.summary(), audit.deviations))
+            .collect()
+    }
+
+    /// What to ask the root task for.
+    pub fn audit_request(&self) -> Option<audit::Request> {
+        self.audit.then(|| audit::Request {
+            every_ms: self.audit_every,
+            plant: self.plant.clone(),
+        })
     }
 
     /// The lines to repeat below the result.
     pub fn lines_to_show(&self, outcome: &Outcome) -> Vec<String> {
         let log = outcome.log.join("\n");
         let console = String::from_utf8_lossy(&outcome.console);
-        let (first, second) = match self.root_task {
-            Some(_) => (lines_from(&log, &self.show), Vec::new()),
-            None => (
-                lines_from(&console, &self.show),
-                lines_from(&log, &self.show_log),
-            ),
-        };
-        [first, second].concat()
+        if self.root_task.is_some() {
+            return lines_from(&log, &self.show);
+        }
+        let terminal = String::from_utf8_lossy(&outcome.terminal);
+        [
+            lines_from(&console, &self.show),
+            lines_from(&terminal, &self.show_terminal),
+            lines_from(&log, &self.show_log),
+        ]
+        .concat()
     }
 }
 
@@ -264,6 +340,37 @@ fn lines_from(text: &str, start: &Option<String>) -> Vec<String> {
     };
     let wanted = text.lines().filter(|line| line.starts_with(start.as_str()));
     wanted.map(str::to_owned).collect()
+}
+
+/// The first row in which the terminal does not show what was `recorded`,
+/// numbers aside.
+pub fn departure(recorded: &str, shown: &str) -> Option<String> {
+    let mut shown = shown.lines();
+    for (index, row) in recorded.lines().enumerate() {
+        let other = shown.next();
+        if other.map(without_numbers) != Some(without_numbers(row)) {
+            let other = other.map_or("nothing".into(), |other| format!("{other:?}"));
+            return Some(format!(
+                "row {}: {row:?} was recorded, {other} shown",
+                index + 1
+            ));
+        }
+    }
+    let more = shown.next()?;
+    Some(format!("{more:?} was shown after the last row recorded"))
+}
+
+/// `row` with `#` for each number.
+fn without_numbers(row: &str) -> String {
+    let mut plain = String::new();
+    for letter in row.chars() {
+        match letter.is_ascii_digit() {
+            true if plain.ends_with('#') => {}
+            true => plain.push('#'),
+            false => plain.push(letter),
+        }
+    }
+    plain
 }
 
 /// The first of `texts` that does not appear behind the ones before it.
@@ -284,6 +391,30 @@ mod tests {
 
     fn scenario(text: &str) -> Result<Scenario, ScenarioError> {
         parse(Path::new("tests/qemu/sample.toml"), text)
+    }
+
+    #[test]
+    fn a_recording_is_compared_row_by_row_and_numbers_are_not() {
+        let recorded = "login: me\nup 12 s\n";
+        assert_eq!(departure(recorded, "login: me\nup 9 s\n"), None);
+        for (shown, wrong) in [
+            ("login: me\nup x s\n", "row 2"),
+            ("login: me\nup s\n", "row 2"),
+            ("login: me\n", "row 2"),
+            ("login: me\nup 1 s\n$ \n", "after the last"),
+            ("", "row 1"),
+        ] {
+            let complaint = departure(recorded, shown).expect(shown);
+            assert!(complaint.contains(wrong), "{complaint}");
+        }
+    }
+
+    #[test]
+    fn a_scenario_has_steps_or_a_script() {
+        let text = "proves = 'x'\napp = 'a'\nverdict = 'exit 0'\nscript = 's'\n";
+        assert!(scenario(text).is_ok());
+        let both = format!("{text}terminal = [{{ send = 'x' }}]\n");
+        assert!(scenario(&both).is_err());
     }
 
     fn sample() -> Scenario {
@@ -325,6 +456,12 @@ mod tests {
         assert_eq!(forbidden.len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["secret".into()]).len(), 1);
         assert_eq!(complaints(|s| s.secrets = vec!["t".into()]).len(), 3);
+        let mut encoded = outcome(End::Exit(0), "one\ntwo\n");
+        encoded.log.push("key 736563726574".into());
+        let mut scenario = sample();
+        scenario.secrets = vec!["secret".into()];
+        let leaks = scenario.complaints(&encoded);
+        assert_eq!(leaks.len(), 2, "terminal and log: {leaks:?}");
         let mut unfinished = outcome(End::Exit(0), "one\ntwo\n");
         unfinished.unfinished = Some("step 1".into());
         assert_eq!(sample().complaints(&unfinished), ["step 1"]);
@@ -363,8 +500,12 @@ mod tests {
         let mut both = sample();
         both.show = Some("t".into());
         both.show_log = Some("root-task: u".into());
+        both.show_terminal = Some("$ s".into());
         let good = outcome(End::Exit(0), "one\ntwo\n");
-        assert_eq!(both.lines_to_show(&good), ["two", "root-task: up"]);
+        assert_eq!(
+            both.lines_to_show(&good),
+            ["two", "$ secret", "root-task: up"]
+        );
     }
 
     #[test]

@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::app::{self, App, AppError, Builder};
+use crate::audit;
 use crate::budget::{self, BudgetError};
 use crate::description::{self, Description, Origin, ProgramFile, Refusal};
+use crate::domains::{self, Packed};
 use crate::gate::{self, GateError};
 use crate::image::PROGRAM_DIRECTORY;
 use crate::image::{self, Grant, HASHES_ENTRY, INIT_ENTRY, ImageError, MANIFEST_ENTRY};
@@ -18,10 +21,14 @@ use crate::qemu::{self, Machine};
 pub const MEMORY_MIB: u32 = description::MEMORY_MIB;
 /// Package of the supplied init, in the repository.
 const INIT_PACKAGE: &str = "services/init";
+/// The description of protection domains where none is named.
+const DOMAINS: &str = "system.xml";
 /// The root task's package and program.
 const ROOT_TASK: &str = "root-task";
 /// Its feature that measures seL4's own primitives.
-const BASELINE: &str = "baseline";
+pub const BASELINE: &str = "baseline";
+/// The feature with which it plants what the audit must find.
+pub const PLANT: &str = "plant";
 /// A program of this name cannot be in a manifest: capOS reserves it.
 const RESERVED_NAME: &str = capos_config::manifest::RESERVED_INIT_BINARY_NAME;
 
@@ -59,6 +66,12 @@ pub enum SystemError {
     /// See [`Refusal`].
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The description of protection domains is refused.
+    #[error(transparent)]
+    DomainsRefused(#[from] system_description::Refusal),
+    /// The description of protection domains cannot be used.
+    #[error("protection domains: {0}")]
+    Domains(String),
     /// A test wants an entry damaged that the archive does not have.
     #[error("the boot archive has no entry `{0}` to damage")]
     NoEntry(String),
@@ -108,8 +121,12 @@ pub struct Options {
     /// Files packed as they are under the programs, for tests: names and
     /// contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// The description of protection domains; the repository's unless given.
+    pub domains: Option<PathBuf>,
     /// Archive entry that is damaged once its digest is taken, for tests.
     pub damage: Option<String>,
+    /// Have the root task compare what processes hold with its books.
+    pub audit: Option<audit::Request>,
 }
 
 /// A packed system. Its files go when it does.
@@ -190,6 +207,17 @@ impl Places {
             build: root.join("build"),
             root: root.into(),
         })
+    }
+
+    /// Where Cargo builds what runs on the kernel in `prefix`. Installed
+    /// kernels have a directory each, named as theirs, so that going from one
+    /// to another compiles nothing again.
+    pub fn target_directory(&self, prefix: &Prefix) -> PathBuf {
+        if prefix.directory().starts_with(&self.build) {
+            return self.build.join("target");
+        }
+        let name = prefix.directory().file_name().unwrap_or_default();
+        self.build.join("targets").join(name)
     }
 }
 
@@ -315,14 +343,24 @@ fn assemble(
         .iter()
         .map(pack)
         .collect::<Result<Vec<_>, _>>()?;
-    let archive = boot_archive(&contents.manifest, init.as_ref(), &programs, options)?;
+    let root_task_file = read(&root_task)?;
+    let file = places.root.join(DOMAINS);
+    let file = options.domains.as_ref().unwrap_or(&file);
+    let domains = domains::pack(places, prefix, file, &root_task_file)?;
+    let archive = boot_archive(
+        &contents.manifest,
+        init.as_ref(),
+        &programs,
+        &domains,
+        options,
+    )?;
     let packed: Vec<&PackedProgram> = init.iter().chain(&programs).collect();
     let summaries: Vec<&str> = packed
         .iter()
         .map(|packed| packed.summary.as_str())
         .collect();
     let summary = summaries.join("; ");
-    let image = image::append(&read(&root_task)?, &archive, prefix.image_pages_max())?;
+    let image = image::append(&root_task_file, &archive, prefix.image_pages_max())?;
     let boot = budget::Boot {
         memory_mib: contents.memory_mib,
         image: &image,
@@ -333,7 +371,7 @@ fn assemble(
         program.map(|program| (program.name.as_str(), program.file.as_slice()))
     };
     let running: Vec<(&str, &[u8])> = contents.running.iter().filter_map(file_of).collect();
-    budget::check(&boot, &running)?;
+    budget::check(&boot, &running, &domains)?;
     let files = RunDirectory::create(&places.build)?;
     let machine = Machine {
         program: options.qemu.clone(),
@@ -446,6 +484,7 @@ fn boot_archive(
     manifest: &[u8],
     init: Option<&PackedProgram>,
     programs: &[PackedProgram],
+    domains: &Packed,
     options: &Options,
 ) -> Result<Vec<u8>, SystemError> {
     let mut entries = vec![(MANIFEST_ENTRY.to_owned(), manifest)];
@@ -454,9 +493,17 @@ fn boot_archive(
         let name = format!("{PROGRAM_DIRECTORY}/{}", program.name);
         entries.push((name, program.file.as_slice()));
     }
+    for (name, file) in &domains.entries {
+        entries.push((name.clone(), file.as_slice()));
+    }
     for (name, file) in &options.files {
         entries.push((format!("{PROGRAM_DIRECTORY}/{name}"), file.as_slice()));
     }
+    let request = options.audit.as_ref().map(audit::Request::encode);
+    let request = request
+        .as_deref()
+        .map(|bytes| (audit::ENTRY.to_owned(), bytes));
+    entries.extend(request);
     let hashes = image::hashes(&entries);
     let damaged;
     if let Some(name) = &options.damage {
@@ -479,6 +526,17 @@ fn with_one_bit_turned(data: &[u8]) -> Vec<u8> {
     damaged
 }
 
+/// How the root task moves memory: by general registers. A kernel that switches
+/// the FPU lazily has nothing to switch for a server that leaves vector
+/// registers alone, and its clients keep theirs. No flag says so as such; on the
+/// first processor of the architecture, unaligned vector moves are slow, and the
+/// compiler avoids them.
+const WITHOUT_VECTORS: [&str; 3] = [
+    "-Ctarget-cpu=nocona",
+    "-Cno-vectorize-loops",
+    "-Cno-vectorize-slp",
+];
+
 /// Builds the root task for the kernel in `prefix`. The file stays until the
 /// next call with another prefix.
 ///
@@ -488,19 +546,19 @@ pub fn build_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, Syst
     build_for_target(places, prefix, (ROOT_TASK, ROOT_TASK), &[])
 }
 
-/// Builds the root task that measures seL4's own primitives before it starts a
-/// program. It has a place of its own, so that the usual one stays.
+/// Builds a root task with a Cargo feature, for tests and measurements. It has a
+/// place of its own, so that the usual one stays.
 ///
 /// # Errors
-/// [`SystemError::RootTask`]
-pub fn build_measuring_root_task(places: &Places, prefix: &Prefix) -> Result<PathBuf, SystemError> {
-    let built = build_for_target(
-        places,
-        prefix,
-        (ROOT_TASK, ROOT_TASK),
-        &["--features", BASELINE],
-    )?;
-    let kept = built.with_file_name(format!("{ROOT_TASK}-{BASELINE}"));
+/// [`SystemError`]
+pub fn build_root_task_with(
+    places: &Places,
+    prefix: &Prefix,
+    feature: &str,
+) -> Result<PathBuf, SystemError> {
+    let flags = ["--features", feature];
+    let built = build_for_target(places, prefix, (ROOT_TASK, ROOT_TASK), &flags)?;
+    let kept = built.with_file_name(format!("{ROOT_TASK}-{feature}"));
     fs::copy(&built, &kept).map_err(|error| file_error(&kept, &error))?;
     build_root_task(places, prefix)?;
     Ok(kept)
@@ -513,25 +571,34 @@ fn build_for_target(
     (package, binary): (&str, &str),
     flags: &[&str],
 ) -> Result<PathBuf, SystemError> {
-    let target_directory = places.build.join("target");
-    let status = app::cargo()
-        .current_dir(&places.root)
-        .args(["build", "--release", "--target", app::TARGET])
+    let status = cargo_for_target(places, prefix)
         .args(["-p", package, "--bin", binary])
         .args(flags)
-        .arg("--target-dir")
-        .arg(&target_directory)
-        .env("SEL4_PREFIX", prefix.directory())
-        .env("DOCS_RS", "1")
         .status()
         .map_err(|error| file_error(Path::new("cargo"), &error))?;
     if !status.success() {
         return Err(SystemError::RootTask(binary.into()));
     }
-    Ok(target_directory
-        .join(app::TARGET)
-        .join("release")
-        .join(binary))
+    let built = places.target_directory(prefix);
+    Ok(built.join(app::TARGET).join("release").join(binary))
+}
+
+/// Cargo with the settings every program of this workspace is built with that
+/// speaks with the kernel in `prefix` directly.
+pub fn cargo_for_target(places: &Places, prefix: &Prefix) -> Command {
+    let mut flags = app::path_flags(&places.root);
+    flags.extend(WITHOUT_VECTORS.map(String::from));
+    let mut command = app::cargo();
+    command
+        .current_dir(&places.root)
+        .args(["build", "--release", "--target", app::TARGET])
+        .arg("--target-dir")
+        .arg(places.target_directory(prefix))
+        .env("SEL4_PREFIX", prefix.directory())
+        .env("DOCS_RS", "1")
+        .env_remove("RUSTFLAGS")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    command
 }
 
 /// The command that attaches a debugger to a machine waiting on `port`, as one

@@ -7,16 +7,26 @@
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+
+/// After how long something is typed again that is typed until it helps.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Types at a terminal.
 pub trait Typist {
     /// The machine runs from here on; bytes sent to `line` are typed.
     fn begin(&mut self, line: Sender<Vec<u8>>);
 
-    /// Everything the terminal has shown so far.
+    /// Everything the terminal has shown so far; told at least every tenth of a
+    /// second.
     fn look(&mut self, shown: &[u8]);
+
+    /// Whether the machine is to be stopped.
+    fn leaves(&self) -> bool {
+        false
+    }
 
     /// What was to be done and was not, if the end came too early.
     fn complaint(&self, shown: &[u8]) -> Option<String>;
@@ -45,6 +55,10 @@ pub enum Step {
     Raw(Raw),
     /// Type bytes without meaning.
     Random(Random),
+    /// Type many lines that differ.
+    Numbered(Numbered),
+    /// Type one character again and again, each time after it was echoed.
+    Echoed(Echoed),
 }
 
 /// See [`Step::Expect`].
@@ -72,6 +86,34 @@ pub struct Raw {
     /// How often.
     #[serde(default = "once")]
     pub times: usize,
+    /// Type it again every second until the terminal shows this.
+    pub until: Option<String>,
+}
+
+/// See [`Step::Echoed`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Echoed {
+    /// The character.
+    pub echoed: char,
+    /// How often.
+    pub times: usize,
+}
+
+/// See [`Step::Numbered`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Numbered {
+    /// How many lines of 32 bytes with their ends; the first has number 0.
+    pub numbered: usize,
+}
+
+impl Numbered {
+    fn bytes(&self) -> Vec<u8> {
+        let lines =
+            (0..self.numbered).map(|number| format!("{number:07} the line has its number\r"));
+        lines.collect::<String>().into_bytes()
+    }
 }
 
 /// See [`Step::Random`].
@@ -83,6 +125,9 @@ pub struct Random {
     /// Which ones.
     #[serde(default = "first_seed")]
     pub seed: u64,
+    /// Bytes that are not among them.
+    #[serde(default)]
+    pub except: String,
 }
 
 const fn once() -> usize {
@@ -103,7 +148,9 @@ impl Random {
             state ^= state << 17;
             state as u8
         };
-        (0..self.random).map(|_| next()).collect()
+        let mut wanted = core::iter::repeat_with(&mut next)
+            .filter(|byte| !self.except.as_bytes().contains(byte));
+        wanted.by_ref().take(self.random).collect()
     }
 }
 
@@ -116,6 +163,10 @@ pub struct Script {
     seen: usize,
     /// Up to where the next one was looked for in vain.
     searched: usize,
+    /// When something was typed that is typed again.
+    typed: Option<Instant>,
+    /// How often something was typed that is to be echoed.
+    echoes: usize,
     line: Option<Sender<Vec<u8>>>,
 }
 
@@ -127,6 +178,8 @@ impl Script {
             done: 0,
             seen: 0,
             searched: 0,
+            typed: None,
+            echoes: 0,
             line: None,
         }
     }
@@ -138,24 +191,59 @@ impl Script {
         }
     }
 
+    /// Whether the terminal has shown `text` behind what was awaited before it,
+    /// which it then is too.
+    fn has_shown(&mut self, shown: &[u8], text: &str) -> bool {
+        // A beginning of it may be what was shown last.
+        let from = self.seen.max(self.searched.saturating_sub(text.len()));
+        self.searched = shown.len();
+        let Some(at) = find(&shown[from..], text.as_bytes()) else {
+            return false;
+        };
+        self.seen = from + at + text.len();
+        self.searched = self.seen;
+        true
+    }
+
     /// Does the next step if it can be done; whether it was.
     fn advance(&mut self, shown: &[u8]) -> bool {
-        let Some(step) = self.steps.get(self.done) else {
+        let Some(step) = self.steps.get(self.done).cloned() else {
             return false;
         };
         match step {
             Step::Expect(Expect { expect }) => {
-                // A beginning of it may be what was shown last.
-                let from = self.seen.max(self.searched.saturating_sub(expect.len()));
-                self.searched = shown.len();
-                match find(&shown[from..], expect.as_bytes()) {
-                    Some(at) => self.seen = from + at + expect.len(),
-                    None => return false,
+                if !self.has_shown(shown, &expect) {
+                    return false;
                 }
-                self.searched = self.seen;
             }
             Step::Line(Line { send }) => self.send(format!("{send}\r").into_bytes()),
-            Step::Raw(Raw { raw, times }) => self.send(raw.repeat(*times).into_bytes()),
+            Step::Raw(Raw { raw, times, until }) => {
+                let again =
+                    until.is_some() && self.typed.is_none_or(|at| at.elapsed() >= AGAIN_AFTER);
+                if until.is_none() || again {
+                    self.send(raw.repeat(times).into_bytes());
+                    self.typed = Some(Instant::now());
+                }
+                if let Some(until) = until
+                    && !self.has_shown(shown, &until)
+                {
+                    return false;
+                }
+                self.typed = None;
+            }
+            Step::Numbered(numbered) => self.send(numbered.bytes()),
+            Step::Echoed(Echoed { echoed, times }) => {
+                let text = echoed.to_string();
+                if self.echoes > 0 && !self.has_shown(shown, &text) {
+                    return false;
+                }
+                if self.echoes < times {
+                    self.echoes += 1;
+                    self.send(text.into_bytes());
+                    return false;
+                }
+                self.echoes = 0;
+            }
             Step::Random(random) => self.send(random.bytes()),
         }
         self.done += 1;
@@ -185,7 +273,8 @@ impl Typist for Script {
     }
 }
 
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+/// Where `wanted` begins in `text`.
+pub(crate) fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     if wanted.is_empty() {
         return Some(0);
     }
@@ -228,6 +317,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_typed_until_it_helps_is_typed_again() {
+        let steps = steps("terminal = [{ raw = 'x', until = 'ok' }, { numbered = 2 }]");
+        let (sender, typed) = mpsc::channel();
+        let mut script = Script::new(&steps);
+        script.begin(sender);
+        script.look(b"");
+        script.look(b"x");
+        assert_eq!(typed.try_iter().count(), 1, "a second has not passed");
+        script.typed = script.typed.and_then(|at| at.checked_sub(AGAIN_AFTER));
+        script.look(b"x");
+        assert_eq!(typed.try_iter().count(), 1);
+        script.look(b"xok");
+        let lines = typed.try_recv().expect("the next step");
+        assert_eq!((lines.len(), lines[31], lines[38]), (64, b'\r', b'1'));
+        assert_eq!(script.complaint(b"xok"), None);
+    }
+
+    #[test]
+    fn each_character_waits_for_the_last_ones_echo() {
+        let steps = steps("terminal = [{ echoed = '~', times = 2 }, { send = 'x' }]");
+        let (sender, typed) = mpsc::channel();
+        let mut script = Script::new(&steps);
+        script.begin(sender);
+        script.look(b"> ");
+        script.look(b"> ");
+        assert_eq!(typed.try_iter().count(), 1);
+        script.look(b"> ~");
+        script.look(b"> ~");
+        assert_eq!(typed.try_iter().count(), 1);
+        script.look(b"> ~~");
+        assert_eq!(typed.try_recv().expect("the next step"), b"x\r");
+    }
+
+    #[test]
     fn an_unknown_step_is_refused() {
         #[derive(Debug, Deserialize)]
         struct Steps {
@@ -239,8 +362,20 @@ mod tests {
 
     #[test]
     fn random_bytes_depend_on_the_seed_alone() {
-        let bytes = |seed| Random { random: 64, seed }.bytes();
-        assert_eq!(bytes(7), bytes(7));
-        assert_ne!(bytes(7), bytes(8));
+        let bytes = |seed, except: &str| {
+            let except = except.into();
+            let random = 1000;
+            Random {
+                random,
+                seed,
+                except,
+            }
+            .bytes()
+        };
+        assert_eq!(bytes(7, ""), bytes(7, ""));
+        assert_ne!(bytes(7, ""), bytes(8, ""));
+        let without = bytes(7, "\r\n");
+        assert_eq!(without.len(), 1000);
+        assert!(!without.contains(&b'\r') && bytes(7, "").contains(&b'\r'));
     }
 }

@@ -1,8 +1,10 @@
 //! The command from end to end: a prefix, a root task and an application that
 //! only have the right shape, and a shell script in place of QEMU that speaks
-//! the guest's protocol: console on descriptor 3, log on descriptor 4.
+//! the guest's protocol: console on descriptor 3, log on descriptor 4, terminal on
+//! descriptor 5.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -10,6 +12,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use capos_config::manifest::{KernelBootstrapManifest, KernelCapSource};
+use nix::sys::signal::{self, Signal};
+use nix::sys::termios::{self, LocalFlags};
+use nix::unistd::Pid;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSymbol, elf};
 use sel4_compose::{gate, image};
@@ -38,6 +43,8 @@ impl Stage {
         stage.link("app", "prefix/bin/kernel.elf");
         stage.link("root-task", "root-task.elf");
         stage.link("app", "sample.elf");
+        // Domains would be built against the prefix, which has no kernel in it.
+        stage.write("system.xml", "<system></system>\n");
         stage
     }
 
@@ -92,6 +99,8 @@ impl Stage {
             .arg(self.path("prefix"))
             .arg("--root-task")
             .arg(self.path("root-task.elf"))
+            .arg("--domains")
+            .arg(self.path("system.xml"))
             .arg("--qemu")
             .arg(self.path("machine"))
             .arg(verb)
@@ -449,6 +458,18 @@ caps = { up = { service = "first", export = "calls", badge = 7 } }
 "#;
 
 impl Stage {
+    /// Runs a system whose first program has the terminal.
+    fn simulate(&self, arguments: &[&str]) -> Output {
+        self.simulation().args(arguments).output().unwrap()
+    }
+
+    fn simulation(&self) -> Command {
+        let file = self.write("system.toml", &system_with_terminal());
+        let mut command = self.command("run", &file);
+        command.arg("--output").arg(self.path("simulate"));
+        command
+    }
+
     /// Runs `verb` on a description that says `system`.
     fn describe(&self, verb: &str, system: &str, arguments: &[&str]) -> Output {
         let file = self.write("system.toml", system);
@@ -495,6 +516,119 @@ fn a_described_system_runs_under_its_name() {
     );
 }
 
+// ---- The terminal ----
+
+/// The system, whose first program has the terminal.
+fn system_with_terminal() -> String {
+    let console = r#"console = "console","#;
+    assert!(SYSTEM.contains(console));
+    SYSTEM.replace(console, r#"console = "console", tty = "terminal_session","#)
+}
+
+/// Asks for a name of two letters on the terminal, and repeats it.
+const ASKS: &str = "printf 'elsewhere\\n' >&3; printf 'login: ' >&5; name=$(head -c 2 <&5); \
+                    printf '%s\\r\\nhello %s\\r\\n' \"$name\" \"$name\" >&5; \
+                    printf 'root-task: up\\nverdict: exit 0\\n' >&4";
+
+#[test]
+fn a_script_is_typed_at_the_terminal_and_recorded() {
+    let stage = Stage::new(CONFIG);
+    stage.machine(ASKS);
+    let script = stage.write("script", "me\n").display().to_string();
+    let record = stage.path("record");
+    let arguments = ["--script", &script, "--record", record.to_str().unwrap()];
+    let run = stage.simulate(&arguments);
+    let messages = text(&run.stderr);
+    assert_eq!(run.status.code(), Some(0), "{messages}");
+    assert_eq!(text(&run.stdout), "login: me\r\nhello me\r\n", "{messages}");
+    assert!(messages.contains("sample system: exit 0\n"), "{messages}");
+    for (label, name, contents) in [
+        ("console", "console.log", "elsewhere\n"),
+        (
+            "root task's log",
+            "root-task.log",
+            "root-task: up\nverdict: exit 0\n",
+        ),
+    ] {
+        let file = stage.path("simulate").join(name);
+        assert_eq!(fs::read_to_string(&file).unwrap(), contents);
+        let told = format!("{label}: {}\n", file.display());
+        assert!(messages.contains(&told), "{messages}");
+    }
+    let shown = fs::read_to_string(stage.path("record.txt")).unwrap();
+    assert_eq!(shown, "login: me\nhello me\n");
+    let picture = fs::read_to_string(stage.path("record.svg")).unwrap();
+    assert!(picture.contains(">hello me</text>"), "{picture}");
+}
+
+#[test]
+fn a_line_that_was_not_typed_is_a_failure() {
+    let stage = Stage::new(CONFIG);
+    stage.machine(ASKS);
+    let script = stage.write("script", "me\nls\n").display().to_string();
+    let run = stage.simulate(&["--script", &script]);
+    assert_eq!(run.status.code(), Some(1));
+    let messages = text(&run.stderr);
+    assert!(messages.contains("line 2 of the script"), "{messages}");
+}
+
+#[test]
+fn without_a_terminal_to_type_at_nothing_is_run() {
+    let stage = Stage::new(CONFIG);
+    stage.machine(ASKS);
+    let run = stage.simulate(&[]);
+    assert!(!run.status.success());
+    let messages = text(&run.stderr);
+    assert!(messages.contains("HEADLESS=1"), "{messages}");
+}
+
+/// Runs a system on a terminal until it asks, does `end` to it, and returns the
+/// exit code. The terminal must be raw meanwhile and as before afterwards.
+fn run_on_a_terminal(end: fn(&mut fs::File, u32)) -> Option<i32> {
+    let stage = Stage::new(CONFIG);
+    stage.machine("printf 'login: ' >&5; exec sleep 1000");
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mode = || termios::tcgetattr(&pty.slave).unwrap().local_flags;
+    let before = mode();
+    let side = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut command = stage.simulation();
+    let mut child = command
+        .stdin(side())
+        .stdout(side())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut person = fs::File::from(pty.master.try_clone().unwrap());
+    let mut shown = Vec::new();
+    while !shown.ends_with(b"login: ") {
+        let mut byte = [0];
+        person.read_exact(&mut byte).unwrap();
+        shown.push(byte[0]);
+    }
+    assert!(!mode().contains(LocalFlags::ICANON) && !mode().contains(LocalFlags::ISIG));
+    end(&mut person, child.id());
+    let status = child.wait().unwrap();
+    assert_eq!(mode(), before, "the terminal is as it was");
+    status.code()
+}
+
+#[test]
+fn ctrl_a_x_leaves_the_terminal_as_it_was() {
+    let code = run_on_a_terminal(|person, _| person.write_all(b"\x03x\x01?\x01x").unwrap());
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    let code = run_on_a_terminal(|_, process| {
+        let process = Pid::from_raw(process.try_into().unwrap());
+        signal::kill(process, Signal::SIGTERM).unwrap();
+    });
+    assert_eq!(code, Some(0));
+}
+
+// ---- Images ----
+
 #[test]
 fn building_twice_gives_the_same_image_with_a_digest_of_everything() {
     let stage = Stage::new(CONFIG);
@@ -516,7 +650,12 @@ fn building_twice_gives_the_same_image_with_a_digest_of_everything() {
     let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        [image::HASHES_ENTRY, image::MANIFEST_ENTRY, "bins/sample"]
+        [
+            image::HASHES_ENTRY,
+            image::MANIFEST_ENTRY,
+            "bins/sample",
+            "domains.bin"
+        ]
     );
     let rest: Vec<(String, &[u8])> = entries[1..].to_vec();
     assert_eq!(text(entries[0].1), image::hashes(&rest));
@@ -534,7 +673,7 @@ fn an_inspected_image_tells_who_holds_what() {
         "process init: program sample, restart never",
         "calls                Endpoint           kernel:endpoint -> second",
         "up                   Endpoint           service:first.calls badge 0x7",
-        "I/O ports        0x3f8-0x3ff  a port",
+        "I/O ports        0x3e8-0x3ef  a port",
     ] {
         assert!(shown.contains(line), "{line} in\n{shown}");
     }
@@ -545,7 +684,7 @@ fn an_inspected_image_tells_who_holds_what() {
         .unwrap();
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["processes"][2]["capabilities"][0]["badge"], 7);
-    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3f8);
+    assert_eq!(json["root_task"]["hardware"][0]["first"], 0x3e8);
     let promised = json["processes"][0]["memory"]["promised_pages"]
         .as_u64()
         .unwrap();
@@ -565,6 +704,52 @@ fn what_is_no_image_cannot_be_inspected() {
 }
 
 // ---- Bad input ----
+
+/// What a test run of `scenario` on `kernels` prints, and its status.
+fn test_run(scenario: &str, kernels: &[&Path]) -> (String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sel4-compose"));
+    command.arg("test").arg(scenario);
+    for kernel in kernels {
+        command.arg("--on").arg(kernel);
+    }
+    let output = command.output().unwrap();
+    (text(&output.stdout), output.status.code())
+}
+
+#[test]
+fn an_absent_kernel_is_skipped_and_not_counted_as_passed() {
+    let (printed, status) = test_run("hello", &[Path::new("/nowhere/sel4")]);
+    assert_eq!(
+        printed,
+        "/nowhere/sel4: skipped, there is no such prefix\n0 passed, 0 failed\n"
+    );
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+fn what_says_nothing_about_a_kernel_is_skipped_with_the_reason() {
+    let with_mcs = r#"{"SEL4_ARCH": "x86_64", "KERNEL_MCS": true, "VERSION": "16.0.0"}"#;
+    for (config, scenario, reason) in [
+        (
+            with_mcs,
+            "forge-poll",
+            "(not with MCS: a program holds no endpoint",
+        ),
+        (with_mcs, "hello-smp", "(bundled kernels only: "),
+        (with_mcs, "hello-unchanged", "(needs KERNEL=sysenter)"),
+        (CONFIG, "forge-mcs", "(needs a kernel with MCS)"),
+    ] {
+        let stage = Stage::new(config);
+        let (printed, status) = test_run(scenario, &[&stage.path("prefix")]);
+        let skipped = format!("proof {scenario} skipped {reason}");
+        assert!(printed.contains(&skipped), "{printed}");
+        assert!(
+            printed.ends_with("0 passed, 0 failed, 1 skipped\n"),
+            "{printed}"
+        );
+        assert_eq!(status, Some(1));
+    }
+}
 
 fn refusal(config: &str, app: &str, caps: &str) -> String {
     let stage = Stage::new(config);

@@ -91,7 +91,8 @@ fn every_bad_description_is_refused_with_its_place_and_advice() {
 fn the_systems_of_the_repository_are_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let entries = fs::read_dir(root.join("tests/systems")).unwrap();
-    let mut systems: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let files = entries.map(|entry| entry.unwrap().path());
+    let mut systems: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
     systems.push(root.join("system.toml"));
     for system in systems {
         let accepted = Description::read(&system, None);

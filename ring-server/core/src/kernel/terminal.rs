@@ -11,10 +11,12 @@
 //! for live sessions alone, and a read ends with its caller's session.
 //!
 //! # Invariants
-//! - **E1** The reader is a live process, and is charged one outstanding
+//! - **Y1** The reader is a live process, and is charged one outstanding
 //!   operation for it.
-//! - **E2** Where nobody reads, neither the line nor history is in memory.
+//! - **Y2** Where nobody reads, neither the line nor history is in memory.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use core::mem;
 
 use capnp::Word;
@@ -54,17 +56,19 @@ const RESULT_BYTES_MAX: usize = LINE_RESULT_BYTES + LINE_BYTES_MAX;
 /// Bytes in the order they came.
 #[derive(Clone, Debug)]
 struct TypedAhead {
-    bytes: [u8; TYPED_AHEAD_MAX],
+    bytes: Box<[u8]>,
     first: usize,
     len: usize,
 }
 
 impl TypedAhead {
-    const EMPTY: Self = Self {
-        bytes: [0; TYPED_AHEAD_MAX],
-        first: 0,
-        len: 0,
-    };
+    fn new() -> Self {
+        Self {
+            bytes: vec![0; TYPED_AHEAD_MAX].into_boxed_slice(),
+            first: 0,
+            len: 0,
+        }
+    }
 
     const fn room(&self) -> usize {
         TYPED_AHEAD_MAX - self.len
@@ -109,7 +113,7 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             reader: None,
             last: None,
@@ -117,8 +121,8 @@ impl Terminal {
             prompt: [0; PROMPT_BYTES_MAX],
             prompt_len: 0,
             editor: LineEditor::IDLE,
-            history: History::EMPTY,
-            ahead: TypedAhead::EMPTY,
+            history: History::new(),
+            ahead: TypedAhead::new(),
         }
     }
 
@@ -160,11 +164,11 @@ impl Terminal {
         Some(reader)
     }
 
-    /// Asserts E2.
+    /// Asserts Y2.
     pub(crate) fn check(&self) {
         assert!(self.ahead.len <= TYPED_AHEAD_MAX, "bytes typed ahead");
         if self.reader.is_none() {
-            assert!(self.editor.line().is_empty(), "E2: a line without reader");
+            assert!(self.editor.line().is_empty(), "Y2: a line without reader");
         }
     }
 }
@@ -238,8 +242,7 @@ impl<M: Machine> Server<M> {
     /// Whether calls on behalf of a process's session are accepted.
     fn in_live_session(&self, machine: &mut M, pid: Pid) -> bool {
         let session = self.process(pid).map(|process| process.session);
-        let session = session.and_then(|session| self.sessions.get(session.0));
-        session.is_some_and(|session| session.is_live(|| machine.now_ns()))
+        session.is_some_and(|session| self.check_session(machine, session).is_ok())
     }
 
     fn terminal_write(
@@ -310,7 +313,7 @@ impl<M: Machine> Server<M> {
                 max: request.get_max_bytes(),
                 allow_empty: request.get_allow_empty(),
             };
-            self.begin_read(machine, caller, sqe, &request, echo)
+            self.begin_read(machine, caller, sqe, &request, echo, None)
         });
         self.params = params;
         begun
@@ -335,9 +338,8 @@ impl<M: Machine> Server<M> {
                 max: request.get_max_bytes(),
                 allow_empty: request.get_allow_empty(),
             };
-            let outcome = self.begin_read(machine, caller, sqe, &request, LineEcho::Visible)?;
-            self.keep_history(lines);
-            Ok(outcome)
+            let echo = LineEcho::Visible;
+            self.begin_read(machine, caller, sqe, &request, echo, Some(lines))
         });
         self.params = params;
         begun
@@ -345,10 +347,6 @@ impl<M: Machine> Server<M> {
 
     /// Keeps the newest lines that fit, in their order.
     fn keep_history(&mut self, lines: capnp::text_list::Reader<'_>) {
-        // A line typed ahead may have ended the read.
-        if self.terminal.reader.is_none() {
-            return;
-        }
         let history = &mut self.terminal.history;
         history.clear();
         let text = |index| lines.get(index).ok().and_then(|line| line.to_str().ok());
@@ -375,6 +373,7 @@ impl<M: Machine> Server<M> {
         sqe: &CapSqe,
         request: &Request<'_>,
         echo: LineEcho,
+        history: Option<capnp::text_list::Reader<'_>>,
     ) -> Result<Outcome, Refusal> {
         request.check()?;
         if self.terminal.reader.is_some() {
@@ -391,6 +390,10 @@ impl<M: Machine> Server<M> {
         machine.terminal_write(prompt);
         let max = request.max as usize;
         terminal.begin(Waiting::new(caller, sqe), request.allow_empty, max);
+        if let Some(lines) = history {
+            self.keep_history(lines);
+        }
+        // What was typed ahead may recall from it already.
         while self.terminal.reader.is_some()
             && let Some(byte) = self.terminal.ahead.pop()
         {

@@ -1,4 +1,5 @@
-//! `ThreadControl`: the calling thread's FS base and its end.
+//! `ThreadControl`: the calling thread's FS base and its end, and how urgent
+//! its process is.
 //!
 //! Which thread that is, the entry says, not the capability: all threads of a
 //! process share its table.
@@ -8,6 +9,7 @@ use capos_config::capos_capnp::thread_control::{
     exit_thread_params, get_fs_base_results, set_fs_base_params,
 };
 use capos_config::ring::CapSqe;
+use sel4_capos_schema::method::LEAVE_SERVICE_CLASS;
 
 use super::{Refusal, copied, malformed, message};
 use crate::decode;
@@ -24,6 +26,8 @@ pub(crate) enum Request {
     SetFsBase(u64),
     /// End with this code.
     Exit(i64),
+    /// Run among the applications from now on, the whole process.
+    LeaveServiceClass,
 }
 
 /// Number of the method that ends the caller.
@@ -35,6 +39,7 @@ pub(crate) fn decode(params: &[u8], sqe: &CapSqe) -> Result<Request, Refusal> {
         0 => Ok(Request::GetFsBase),
         1 => fs_base(params, sqe).map(Request::SetFsBase),
         EXIT_THREAD => exit_code(params, sqe).map(Request::Exit),
+        LEAVE_SERVICE_CLASS => Ok(Request::LeaveServiceClass),
         _ => Err(Exception::unimplemented().into()),
     }
 }

@@ -18,7 +18,7 @@ use raw_ring::PATIENCE_NS;
 use raw_ring::proof::{self, Failure, Proof, equal, that};
 
 /// Long enough for the scenario to type ahead.
-const PAUSE_NS: u64 = 300_000_000;
+const PAUSE_NS: u64 = 1_000_000_000;
 const LINE_BYTES: u32 = 64;
 
 struct Desk<'a, 'b> {
@@ -121,6 +121,8 @@ fn typed_ahead(desk: &mut Desk<'_, '_>) -> Proof {
     desk.expect("fresh: ", LineEcho::Visible, b"fresh line")?;
     let cancelled = desk.ask("stale: ", LineEcho::Visible)?;
     equal("stale", cancelled.status, LineStatus::Cancelled)?;
+    // Behind the ^C there is more, some of it still on its way.
+    desk.pause()?;
     desk.expect("clean: ", LineEcho::Visible, b"clean line")
 }
 

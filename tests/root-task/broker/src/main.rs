@@ -15,11 +15,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use cap_broker::{
     Broker, BrokerError, DeviceError, DeviceId, FrameId, Hold, Object, ObjectKind, OwnedObject,
-    PAGE_BYTES, Pin, PortRange, Rights, SpaceId, Trigger, Usage, cap_of,
+    PAGE_BYTES, Pin, PortRange, Rights, Slot, SpaceId, Trigger, Usage, cap_of,
 };
 use sel4::{
-    BootInfoPtr, CNodeCapData, CPtr, CapRights, Fault, UserContext, cap, cap_type,
-    init_thread::slot,
+    BootInfoPtr, Budget, CNodeCapData, CPtr, CapRights, FAULT_HANDLER_IN_TCB, Fault,
+    HAS_SCHED_CONTEXTS, ObjectBlueprint, UserContext, cap, cap_type, init_thread::slot,
 };
 use sel4_root_task::{EmergencyConsole, Never, root_task};
 
@@ -48,6 +48,13 @@ fn main(bootinfo: &BootInfoPtr) -> Result<Never, BrokerError> {
     EXIT_PORT.store(exit.bits(), Ordering::Relaxed);
     CONSOLE_PORT.store(com1.bits(), Ordering::Relaxed);
     sel4_root_task::set_panic_hook(on_panic);
+    if let Some(control) = bootinfo.sched_control_of(0) {
+        TIME_CONTROL.store(control.bits(), Ordering::Relaxed);
+    }
+    if ObjectBlueprint::reply().is_some() {
+        let reply = broker.create_object(broker.sizes().object(ObjectKind::Reply))?;
+        sel4::set_reply_object(cap_of(&reply));
+    }
     print_machine(bootinfo, &broker, &mut console);
     // The ASID pool made here stays for good.
     more_spaces_than_one_pool(&mut broker, &mut console)?;
@@ -62,6 +69,8 @@ fn main(bootinfo: &BootInfoPtr) -> Result<Never, BrokerError> {
     end()
 }
 
+/// Authority over time, on kernels that have it; zero elsewhere.
+static TIME_CONTROL: AtomicU64 = AtomicU64::new(0);
 static EXIT_PORT: AtomicU64 = AtomicU64::new(0);
 static CONSOLE_PORT: AtomicU64 = AtomicU64::new(0);
 
@@ -187,6 +196,8 @@ struct Client {
     endpoint: OwnedObject,
     cspace: OwnedObject,
     tcb: OwnedObject,
+    /// What it has its time from, on kernels where that is an object.
+    time: Option<OwnedObject>,
     space: SpaceId,
 }
 
@@ -199,33 +210,52 @@ impl Client {
         let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
         let cspace = broker.create_object(broker.sizes().cnode(1))?;
         let tcb = broker.create_object(broker.sizes().object(ObjectKind::Tcb))?;
+        let time = match HAS_SCHED_CONTEXTS {
+            true => Some(broker.create_object(broker.sizes().object(ObjectKind::SchedContext))?),
+            false => None,
+        };
         let client = Self {
             endpoint,
             cspace,
             tcb,
+            time,
             space,
         };
+        let passage = broker.allocate_slot()?;
         client
-            .configure(broker)
+            .configure(broker, passage)
             .expect("the kernel accepts the thread");
+        broker.release_slot(passage)?;
         Ok(client)
     }
 
-    fn configure(&self, broker: &Broker) -> sel4::Result<()> {
+    /// Uses the empty slot `passage` and may leave a capability in it.
+    fn configure(&self, broker: &Broker, passage: Slot) -> sel4::Result<()> {
         let cnode = cap_of::<cap_type::CNode>(&self.cspace);
         let root = slot::CNODE.cap();
         let endpoint = cap_of::<cap_type::Endpoint>(&self.endpoint);
-        cnode.absolute_cptr_from_bits_with_depth(1, 1).mint(
-            &root.absolute_cptr(endpoint.cptr()),
-            CapRights::all(),
-            7,
-        )?;
+        let (place, handler) = if FAULT_HANDLER_IN_TCB {
+            let handler = CPtr::from_bits(passage.0.into());
+            (root.absolute_cptr(handler), handler)
+        } else {
+            let place = cnode.absolute_cptr_from_bits_with_depth(1, 1);
+            (place, CPtr::from_bits(1))
+        };
+        let endpoint = root.absolute_cptr(endpoint.cptr());
+        place.mint(&endpoint, CapRights::all(), 7)?;
         let vspace = broker.vspace(self.space).expect("alive");
         let tcb = cap_of::<cap_type::Tcb>(&self.tcb);
         let guard = CNodeCapData::skip_high_bits(1);
         let buffer = cap::Granule::from_bits(0);
-        tcb.tcb_configure(CPtr::from_bits(1), cnode, guard, vspace, 0, buffer)?;
+        tcb.tcb_configure(handler, cnode, guard, vspace, 0, buffer)?;
         tcb.tcb_set_sched_params(slot::TCB.cap(), 0, 100)?;
+        if let Some(time) = &self.time {
+            const SLICE_US: u64 = 10_000;
+            let control = cap::SchedControl::from_bits(TIME_CONTROL.load(Ordering::Relaxed));
+            let context = cap_of::<cap_type::SchedContext>(time);
+            control.sched_control_configure(context, Budget::unlimited(SLICE_US), 0)?;
+            context.sched_context_bind(tcb)?;
+        }
         let mut context = UserContext::default();
         context.rip = CODE;
         context.rflags = 0x202;
@@ -242,6 +272,8 @@ impl Client {
 
     fn destroy(self, broker: &mut Broker) -> Result<(), BrokerError> {
         broker.destroy_object(self.tcb)?;
+        self.time
+            .map_or(Ok(()), |time| broker.destroy_object(time))?;
         broker.destroy_object(self.cspace)?;
         broker.destroy_object(self.endpoint)?;
         broker.destroy_space(self.space)

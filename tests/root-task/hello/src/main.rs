@@ -32,6 +32,10 @@ fn main(bootinfo: &BootInfoPtr) -> ! {
     let mut resources = Resources::new(bootinfo);
     let mut report = open_report(&mut resources).expect("ports can be issued");
     describe(&mut report, bootinfo);
+    report.check(
+        "reply-object",
+        resources.open_reply().map_err(report::refused("reply")),
+    );
 
     report.check("heap", runtime::heap());
     report.check("memory-functions", runtime::memory_functions());

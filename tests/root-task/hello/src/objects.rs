@@ -25,7 +25,8 @@ pub fn sizes(resources: &mut Resources) -> Outcome {
         ObjectBlueprint::Granule,
         ObjectBlueprint::LargePage,
     ];
-    for kind in kinds {
+    let where_present = [ObjectBlueprint::reply(), ObjectBlueprint::thread_time()];
+    for kind in kinds.into_iter().chain(where_present.into_iter().flatten()) {
         let size_bits = kind.physical_size_bits();
         let memory: cap::Untyped = resources
             .object(ObjectBlueprint::Untyped { size_bits })

@@ -4,13 +4,15 @@ use core::ops::Range;
 
 use sel4::init_thread::slot;
 use sel4::{
-    AbsoluteCPtr, BootInfo, CPtr, Cap, CapType, IoPortAuthority, ObjectBlueprint, Result, cap,
+    AbsoluteCPtr, BootInfo, Budget, CPtr, Cap, CapType, IoPortAuthority, ObjectBlueprint, Result,
+    cap,
 };
 
 /// What the checks create objects from.
 pub struct Resources {
     slots: Range<usize>,
     untyped: cap::Untyped,
+    time: Option<cap::SchedControl>,
 }
 
 impl Resources {
@@ -24,7 +26,27 @@ impl Resources {
         Self {
             slots: bootinfo.empty(),
             untyped,
+            time: bootinfo.sched_control_of(0),
         }
+    }
+
+    /// Makes the object by which this program answers, on kernels that want
+    /// one.
+    pub fn open_reply(&mut self) -> Result<()> {
+        if let Some(blueprint) = ObjectBlueprint::reply() {
+            sel4::set_reply_object(self.object(blueprint)?);
+        }
+        Ok(())
+    }
+
+    /// Gives a thread so much time, on kernels where it needs any.
+    pub fn give_time(&mut self, thread: cap::Tcb, budget: Budget) -> Result<()> {
+        let (Some(blueprint), Some(control)) = (ObjectBlueprint::thread_time(), self.time) else {
+            return Ok(());
+        };
+        let context: cap::SchedContext = self.object(blueprint)?;
+        control.sched_control_configure(context, budget, 0)?;
+        context.sched_context_bind(thread)
     }
 
     /// An empty slot.

@@ -6,7 +6,8 @@ use core::slice;
 
 use sel4::init_thread::slot;
 use sel4::{
-    CNodeCapData, CPtr, Cap, CapRights, ObjectBlueprint, Result, UserContext, VmAttributes, cap,
+    Budget, CNodeCapData, CPtr, Cap, CapRights, FAULT_HANDLER_IN_TCB, ObjectBlueprint, Result,
+    UserContext, VmAttributes, cap,
 };
 
 use crate::resources::{Resources, absolute};
@@ -70,6 +71,8 @@ pub const UNMAPPED: usize = READ_ONLY + sel4::GRANULE_SIZE;
 /// Length of the instructions `int 0xA0` and `ud2`.
 pub const TRAP_LENGTH: u64 = 2;
 
+/// How long it runs before its equals do.
+const SLICE_US: u64 = 10_000;
 const CSPACE_BITS: usize = 2;
 const FAULT_SLOT: u64 = 1;
 /// Where this program maps a page for a moment.
@@ -93,12 +96,17 @@ impl Thread {
         let cspace: cap::CNode = resources.object(ObjectBlueprint::CNode {
             size_bits: CSPACE_BITS,
         })?;
-        cspace
-            .absolute_cptr_from_bits_with_depth(FAULT_SLOT, CSPACE_BITS)
-            .mint(&absolute(faults.cptr()), CapRights::all(), badge)?;
+        let in_cspace = cspace.absolute_cptr_from_bits_with_depth(FAULT_SLOT, CSPACE_BITS);
+        let (place, handler) = if FAULT_HANDLER_IN_TCB {
+            let slot = resources.slot();
+            (slot, CPtr::from_bits(slot.path().bits()))
+        } else {
+            (in_cspace, CPtr::from_bits(FAULT_SLOT))
+        };
+        place.mint(&absolute(faults.cptr()), CapRights::all(), badge)?;
         let tcb: cap::Tcb = resources.object(ObjectBlueprint::Tcb)?;
         tcb.tcb_configure(
-            CPtr::from_bits(FAULT_SLOT),
+            handler,
             cspace,
             CNodeCapData::skip_high_bits(CSPACE_BITS),
             vspace,
@@ -106,6 +114,7 @@ impl Thread {
             Cap::from_bits(0),
         )?;
         tcb.tcb_set_sched_params(slot::TCB.cap(), 0, priority)?;
+        resources.give_time(tcb, Budget::unlimited(SLICE_US))?;
         Ok(Self { tcb, faults, badge })
     }
 

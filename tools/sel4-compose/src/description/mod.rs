@@ -21,8 +21,9 @@ pub mod tree;
 
 use std::path::{Path, PathBuf};
 
+use capos_config::KernelCapSource;
+use capos_config::manifest::{CapSource, NamedBlobInfo, SystemManifest};
 use capos_config::manifest::{FromCueValue, KernelBootstrapManifest, ManifestBootstrapPlan};
-use capos_config::manifest::{NamedBlobInfo, SystemManifest};
 
 pub use located::{Complaint, Refusal, Span};
 use tree::{Field, Node, Value};
@@ -194,6 +195,21 @@ impl Description {
     /// Whether the supplied init is the first program.
     pub fn has_supplied_init(&self) -> bool {
         self.plan.init.binary == lower::INIT
+    }
+
+    /// Whether a program is granted the machine's terminal.
+    pub fn has_terminal(&self) -> bool {
+        let of_init = self.plan.init.caps.iter().map(|cap| cap.source);
+        let services = self.plan.services.iter();
+        let of_services = services.flat_map(|service| service.caps.iter());
+        let of_services = of_services.filter_map(|cap| match cap.source {
+            CapSource::Kernel(source) => Some(source),
+            CapSource::Service(_) => None,
+        });
+        // The supplied init holds what its services are granted, under any name.
+        of_init
+            .chain(of_services)
+            .any(|source| source == KernelCapSource::TerminalSession)
     }
 
     /// What the machine runs at most at one time: init and every service.

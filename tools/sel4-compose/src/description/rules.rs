@@ -196,7 +196,7 @@ impl<'a> Checker<'a> {
         };
         self.binary(init);
         let caps = list(init, "caps");
-        self.caps(init, "init", caps);
+        self.caps(init, "init", caps, &[]);
         for cap in caps {
             if let Some(import) = import(cap) {
                 let advice = "grant it from a kernel source: nothing runs before init";
@@ -264,7 +264,7 @@ impl<'a> Checker<'a> {
     }
 
     /// What holds for the capabilities of init and services alike.
-    fn caps(&mut self, holder: &Node, who: &str, caps: &[Node]) {
+    fn caps(&mut self, holder: &Node, who: &str, caps: &[Node], providers: &[Service<'a>]) {
         if let Some(one_more) = caps.get(CAPSET_MAX_ENTRIES) {
             let what = format!("{who} has {} capabilities", caps.len());
             let advice = format!("grant {CAPSET_MAX_ENTRIES} at most: a CapSet page holds no more");
@@ -294,11 +294,11 @@ impl<'a> Checker<'a> {
                     format!("the source of `{name}` is not exactly one of `kernel` and `service`");
                 self.complain(cap, what, "say one of the two");
             }
-            self.kernel_source(cap);
+            self.kernel_source(cap, providers);
         }
     }
 
-    fn kernel_source(&mut self, cap: &Node) {
+    fn kernel_source(&mut self, cap: &Node, providers: &[Service<'a>]) {
         let Some(node) = kernel(cap) else { return };
         let name = node.as_text().unwrap_or_default();
         let served = sources::served();
@@ -310,6 +310,13 @@ impl<'a> Checker<'a> {
         if sources::is_for_measuring(source.source) {
             let what = format!("kernel source `{name}` is for measuring kernels only");
             self.complain(node, what, "take it out");
+        } else if sources::is_provided(source.source) && provides(providers, name) {
+            // A service is behind it.
+        } else if sources::is_provided(source.source) && !sources::is_served(source.source) {
+            let what = format!("kernel source `{name}` has no provider");
+            let advice =
+                format!("put a service before this one that exports an endpoint called `{name}`");
+            self.complain(node, what, advice);
         } else if !sources::is_served(source.source) {
             let what = format!("kernel source `{name}` is not served");
             self.complain(
@@ -394,7 +401,8 @@ impl<'a> Checker<'a> {
             );
         }
         self.binary(node);
-        self.caps(node, &format!("service `{name}`"), service.caps());
+        let who = format!("service `{name}`");
+        self.caps(node, &who, service.caps(), earlier);
         self.endpoints(service);
         self.exports(service);
         self.restart(service);
@@ -470,22 +478,20 @@ impl<'a> Checker<'a> {
             return;
         };
         let policy = restart.as_text().unwrap_or_default();
-        if policy == "never" {
+        if policy != "always" {
             return;
         }
         let exit = self.init_config().get("exitWhenServiceExits");
         if exit.and_then(Node::as_text) == Some(service.name) {
-            let what = format!("`{}` cannot restart and end the system", service.name);
+            let what = format!(
+                "`{}` cannot always restart and end the system",
+                service.name
+            );
             self.complain(
                 restart,
                 what,
-                "write `never`, or take `exitWhenServiceExits` out",
+                "write `on-failure`, or take `exitWhenServiceExits` out",
             );
-        }
-        if !service.exports().is_empty() || service.imports().next().is_some() {
-            let what = format!("`{}` cannot restart: it exports or imports", service.name);
-            let advice = "write `never`: the other side would keep an endpoint that is gone";
-            self.complain(restart, what, advice);
         }
     }
 
@@ -657,6 +663,14 @@ impl<'a> Checker<'a> {
             );
         }
     }
+}
+
+/// Whether one of these services provides the kernel source of this name.
+fn provides(services: &[Service<'_>], name: &str) -> bool {
+    services.iter().any(|service| {
+        let endpoint = service.cap(name).and_then(kernel_source);
+        service.exports().contains(&name) && endpoint.is_some_and(sources::is_endpoint)
+    })
 }
 
 /// Keys of a resource profile that bound a process, with what capOS has where

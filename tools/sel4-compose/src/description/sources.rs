@@ -47,16 +47,38 @@ pub const fn is_served(source: KernelCapSource) -> bool {
     is_endpoint(source) || Object::from_source(source).is_ok()
 }
 
+/// Whether this source is what a service makes of it: a service that exports an
+/// endpoint of this name provides the source to those behind it.
+pub const fn is_provided(source: KernelCapSource) -> bool {
+    matches!(
+        source,
+        KernelCapSource::SessionManager
+            | KernelCapSource::AuthorityBroker
+            | KernelCapSource::CredentialStore
+            | KernelCapSource::AuditLog
+            | KernelCapSource::SystemInfo
+            | KernelCapSource::Manual
+            | KernelCapSource::LogSink
+            | KernelCapSource::LogReader
+            | KernelCapSource::RestrictedShellLauncher
+    )
+}
+
 /// Whether this source is for measuring kernels only.
 pub const fn is_for_measuring(source: KernelCapSource) -> bool {
     matches!(source, KernelCapSource::Null | KernelCapSource::ParkBench)
 }
 
 /// Whether a service that was granted this source may export it. Endpoints are
-/// exported as their calling side; of the rest, what may be copied.
+/// exported as their calling side; of the rest, what may be copied. The one
+/// terminal stays with whom it was granted to: capos-config refuses to export
+/// it.
 pub const fn is_exportable(source: KernelCapSource) -> bool {
     if is_endpoint(source) {
         return true;
+    }
+    if matches!(source, KernelCapSource::TerminalSession) {
+        return false;
     }
     match Object::from_source(source) {
         Ok(object) => matches!(transfer_mode(object), TransferMode::Copy),
@@ -73,6 +95,12 @@ pub fn served() -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_terminal_is_served_and_stays_where_it_is() {
+        let terminal = find("terminal_session").expect("a source").source;
+        assert!(is_served(terminal) && !is_exportable(terminal));
+    }
 
     #[test]
     fn the_list_is_complete_and_in_order() {

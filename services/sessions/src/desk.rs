@@ -1,0 +1,198 @@
+//! Where calls arrive, wait for a password to be checked, and leave with a
+//! record.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::convert::Infallible;
+
+use capos::prelude::*;
+use capos::{
+    AuditLog, AuditLogClient, CallId, Capability, CapabilityRef, CredentialStore, ExceptionType,
+    OwnedCapability, ProcessHandle, RingClientError, RuntimeRingClient, SessionInfo, SystemInfo,
+    UserSession, UserSessionClient,
+};
+use policy::sessions::{Accounts, Opening, Profile};
+use sel4_capos_client::SessionMintClient;
+use service::{Call, Event, FOREVER, Refusal, Reply, Server, ServerError, refuse, unknown_method};
+
+use crate::launcher::Asker;
+use crate::record::Decision;
+
+/// Records on their way; as long as so many are, nothing more is decided.
+const RECORDS_MAX: usize = 8;
+/// How long a record may take before decisions are refused.
+const RECORD_PATIENCE_NS: u64 = 2_000_000_000;
+
+/// How often that wait is taken up again.
+const LOOKS_MAX: u32 = 32;
+
+/// A login whose password is being checked.
+pub(crate) struct Login {
+    pub(crate) call: Call,
+    /// Whose session is to be opened; `None` if there is no such account.
+    pub(crate) opening: Option<Opening>,
+    pub(crate) decision: Decision,
+}
+
+/// Everything the service works with. Clients of other services are made for
+/// each call: one that was told `disconnected` would say so for ever, and its
+/// service may have been started again meanwhile.
+pub(crate) struct Desk {
+    pub(crate) mint: SessionMintClient,
+    pub(crate) entropy: EntropySourceClient,
+    pub(crate) system_info: Capability<SystemInfo>,
+    pub(crate) credentials: Option<Capability<CredentialStore>>,
+    pub(crate) audit: Option<Capability<AuditLog>>,
+    pub(crate) accounts: Accounts,
+    pub(crate) endpoints: Vec<(String, CapabilityRef)>,
+    pub(crate) logins: Vec<(CallId, Login)>,
+    pub(crate) records: Vec<CallId>,
+    /// The last shell started for each session that asked, oldest first.
+    pub(crate) shells: Vec<(Asker, OwnedCapability<ProcessHandle>)>,
+}
+
+/// A caller's session, as it is now.
+pub(crate) struct Caller {
+    pub(crate) session: OwnedCapability<UserSession>,
+    pub(crate) info: SessionInfo,
+    pub(crate) profile: Profile,
+}
+
+mod endpoint {
+    pub(super) const MANAGER: usize = 0;
+    pub(super) const BROKER: usize = 1;
+}
+
+impl Desk {
+    /// Serves until that is no longer possible.
+    pub(crate) fn serve(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+    ) -> Result<Infallible, ServerError> {
+        loop {
+            let mut watched: Vec<CallId> = self.logins.iter().map(|(id, _)| *id).collect();
+            watched.extend_from_slice(&self.records);
+            match server.next(ring, &watched)? {
+                Event::Call(call) => self.call(ring, server, call)?,
+                Event::Completed(id, completion) => {
+                    self.records.retain(|record| *record != id);
+                    self.checked(ring, server, id, completion.0)?;
+                }
+            }
+        }
+    }
+
+    fn call(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+        mut call: Call,
+    ) -> Result<(), ServerError> {
+        if !self.records_are_kept(ring) {
+            call.erase_params();
+            let refusal = refuse(ExceptionType::Overloaded, "audit log does not keep up");
+            return server.answer(ring, call, Err(refusal));
+        }
+        match call.endpoint {
+            endpoint::MANAGER => self.manage(ring, server, call),
+            endpoint::BROKER => {
+                let (answer, decision) = self.broker(ring, &call);
+                self.settle(ring, server, call, answer, decision)
+            }
+            _ => {
+                let (answer, decision) = self.launch(ring, &mut call);
+                self.settle(ring, server, call, answer, decision)
+            }
+        }
+    }
+
+    /// Whether the audit log keeps up: with too many records on their way, the
+    /// first of them is waited for.
+    fn records_are_kept(&mut self, ring: &mut RuntimeRingClient<'_>) -> bool {
+        if self.records.len() < RECORDS_MAX {
+            return true;
+        }
+        // Anything else that is completed meanwhile cuts the wait short.
+        let written =
+            (0..LOOKS_MAX).find_map(|_| match ring.wait(self.records[0], RECORD_PATIENCE_NS) {
+                Err(RingClientError::TargetStillPending) => None,
+                other => Some(other.is_ok()),
+            });
+        let written = written.unwrap_or(false);
+        if written {
+            self.records.remove(0);
+        }
+        written
+    }
+
+    /// Records a decision and answers the call.
+    pub(crate) fn settle(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+        call: Call,
+        answer: Result<Reply, Refusal>,
+        decision: Option<Decision>,
+    ) -> Result<(), ServerError> {
+        if let (Some(audit), Some(decision)) = (self.audit, decision) {
+            let mut audit = AuditLogClient::from_capability(audit);
+            // A log that is gone must not keep people out of the system.
+            if let Ok(id) = audit.record(ring, decision.record()) {
+                self.records.push(id);
+            }
+        }
+        server.answer(ring, call, answer)
+    }
+
+    /// The session that a caller names by a capability of its own, if it is
+    /// live and of the profile asked for.
+    pub(crate) fn caller_session(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        call: &Call,
+        cap_id: u32,
+        profile: &str,
+        decision: &mut Decision,
+    ) -> Result<Caller, Refusal> {
+        let session: OwnedCapability<UserSession> = self
+            .mint
+            .caller_capability_wait(ring, call.id(), cap_id, FOREVER)
+            .map_err(|error| named("session", &error))?;
+        let mut client = UserSessionClient::from_capability(session.capability());
+        let info = client.info_wait(ring, FOREVER);
+        let info = info.map_err(|error| named("session", &error))?;
+        decision.concern(&info);
+        let asked = Profile::named(profile);
+        match asked.filter(|asked| asked.name() == info.profile) {
+            Some(profile) => Ok(Caller {
+                session,
+                info,
+                profile,
+            }),
+            None => Err(refuse(
+                ExceptionType::Failed,
+                "profile does not match the session",
+            )),
+        }
+    }
+}
+
+/// A refusal for what another part of the system refused.
+pub(crate) fn named(what: &str, error: &ClientError) -> Refusal {
+    match error {
+        ClientError::Application(exception) => Refusal {
+            kind: exception.exception_type(),
+            message: alloc::format!("{what}: {}", exception.message()),
+        },
+        _ => Refusal {
+            kind: ExceptionType::Failed,
+            message: alloc::format!("{what} cannot be used"),
+        },
+    }
+}
+
+/// What a method that is not there gets; nothing is recorded of it.
+pub(crate) fn no_such_method() -> (Result<Reply, Refusal>, Option<Decision>) {
+    (Err(unknown_method()), None)
+}

@@ -1,0 +1,5 @@
+//! Links the domains.
+
+fn main() {
+    sel4_microkit_build::link();
+}
