@@ -6,18 +6,21 @@ pub const DEPTH_MAX: u8 = 4;
 /// What a session may still derive.
 ///
 /// # Invariants
-/// - **D1** As many derivations are live as were granted and not given back,
-///   and never more than the limit.
+/// - **D1** As many derivations are live as were granted since the last
+///   revocation and not given back, and never more than the limit.
 #[derive(Debug)]
 pub struct Budget {
     live: u32,
     limit: u32,
+    /// Counts revocations: a derivation of an earlier round is dead.
+    round: u64,
 }
 
 /// A capability that was derived, and how far from the root.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Derivation {
     depth: u8,
+    round: u64,
 }
 
 /// Nothing was derived: the session gives something back first, or derives from
@@ -28,13 +31,19 @@ pub enum Exhausted {
     Count,
     /// The chain is as long as it may be.
     Depth,
+    /// What it should derive from was revoked.
+    Revoked,
 }
 
 impl Budget {
     /// For so many live derivations.
     #[must_use]
     pub const fn new(limit: u32) -> Self {
-        Self { live: 0, limit }
+        Self {
+            live: 0,
+            limit,
+            round: 0,
+        }
     }
 
     /// One more, from the root (`None`) or from an earlier derivation.
@@ -42,6 +51,9 @@ impl Budget {
     /// # Errors
     /// [`Exhausted`]; nothing changes.
     pub fn derive(&mut self, from: Option<&Derivation>) -> Result<Derivation, Exhausted> {
+        if from.is_some_and(|from| from.round != self.round) {
+            return Err(Exhausted::Revoked);
+        }
         let depth = from.map_or(1, |from| from.depth + 1);
         if depth > DEPTH_MAX {
             return Err(Exhausted::Depth);
@@ -50,17 +62,21 @@ impl Budget {
             return Err(Exhausted::Count);
         }
         self.live += 1;
-        Ok(Derivation { depth })
+        let round = self.round;
+        Ok(Derivation { depth, round })
     }
 
-    /// One was deleted.
-    pub fn give_back(&mut self, _: Derivation) {
-        self.live -= 1;
+    /// One was deleted; nothing changes where it was revoked before.
+    pub fn give_back(&mut self, derivation: Derivation) {
+        if derivation.round == self.round {
+            self.live -= 1;
+        }
     }
 
     /// The root was revoked, and with it everything derived.
-    pub fn revoke(&mut self) {
+    pub const fn revoke(&mut self) {
         self.live = 0;
+        self.round += 1;
     }
 
     /// How many are live.

@@ -12,7 +12,21 @@ fn one_more_than_the_limit_is_refused_until_one_is_given_back() {
     assert_eq!(budget.derive(None), Err(Exhausted::Count));
     budget.give_back(first);
     assert!(budget.derive(None).is_ok());
+    assert_eq!(budget.live(), 2);
+}
+
+#[test]
+fn what_was_revoked_counts_no_more_and_derives_nothing() {
+    let mut budget = Budget::new(2);
+    let first = budget.derive(None).expect("room");
+    let second = budget.derive(Some(&first)).expect("room");
     budget.revoke();
+    assert_eq!(budget.live(), 0);
+    assert_eq!(budget.derive(Some(&first)), Err(Exhausted::Revoked));
+    let fresh = budget.derive(None).expect("room again");
+    budget.give_back(second);
+    assert_eq!(budget.live(), 1, "the dead one is not counted off the live");
+    budget.give_back(fresh);
     assert_eq!(budget.live(), 0);
 }
 

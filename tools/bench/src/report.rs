@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::goals::GOALS;
+use crate::goals::{GOALS, TASKS};
 use crate::plot::{self, Line};
 use crate::{Row, Run};
 
@@ -20,9 +20,7 @@ pub fn goal_table(run: &Run) -> String {
     let mut text =
         String::from("| operation | goal | measured | | rows |\n|---|---|---|---|---|\n");
     for goal in &GOALS {
-        let rows = goal.formula.rows().into_iter();
-        let rows: Vec<String> = rows.map(|row| format!("`{row}`")).collect();
-        let rows = rows.join(", ");
+        let rows = goal.formula.rows().map(|row| format!("`{row}`")).join(", ");
         let (measured, verdict) = match goal.measured(run) {
             None => ("not measured".into(), "missing"),
             Some(figure) if goal.holds(figure) => (round(figure), "held"),
@@ -35,6 +33,7 @@ pub fn goal_table(run: &Run) -> String {
             "| {operation} | ≤ {most} | {measured} | {verdict} | {rows} |"
         );
     }
+    text.push_str(&task_table(run));
     let scenario = &run.scenario;
     let _ = writeln!(
         text,
@@ -46,6 +45,36 @@ pub fn goal_table(run: &Run) -> String {
         if missed && !goal.reason.is_empty() {
             let _ = writeln!(text, "- {}: {}.", goal.operation, goal.reason);
         }
+    }
+    for task in &TASKS {
+        let missed = task
+            .measured(run)
+            .is_some_and(|figures| !task.holds(figures));
+        if missed && !task.reason.is_empty() {
+            let _ = writeln!(text, "- {}: {}.", task.operation, task.reason);
+        }
+    }
+    text
+}
+
+/// The tasks of the bridge against what a run measured.
+fn task_table(run: &Run) -> String {
+    let mut text = String::from(
+        "\nThe bridge between two domains, in instructions for nanoseconds, p50 / p95 / p99:\n\n\
+         | task | target | measured | | row |\n|---|---|---|---|---|\n",
+    );
+    let joined = |figures: [u64; 3]| figures.map(|figure| figure.to_string()).join(" / ");
+    for task in &TASKS {
+        let (measured, verdict) = match task.measured(run) {
+            None => ("not measured".into(), "missing"),
+            Some(figures) if task.holds(figures) => (joined(figures), "held"),
+            Some(figures) => (joined(figures), "**missed**"),
+        };
+        let (operation, most, row) = (task.operation, joined(task.at_most), task.row);
+        let _ = writeln!(
+            text,
+            "| {operation} | ≤ {most} | {measured} | {verdict} | `{row}` |"
+        );
     }
     text
 }
@@ -194,17 +223,18 @@ fn percentiles(run: &Run) -> Result<String, String> {
 
 fn revocation(run: &Run) -> Result<String, String> {
     let lines: Vec<Line> = [
-        ("raw-revoke", "seL4: revoke of a frame's copies"),
-        ("revoke", "personality: revoke of one hold's derivations"),
+        ("raw-revoke", "derived", "seL4: copies of a frame"),
+        ("direct-revoke", "derived", "direct transport: a session"),
+        ("revoke", "holds", "personality: holds of an object"),
     ]
     .into_iter()
-    .map(|(name, label)| Line {
+    .map(|(name, key, label)| Line {
         label: label.into(),
-        points: scaling(run, name, "derived").collect(),
+        points: scaling(run, name, key).collect(),
     })
     .filter(|line| !line.points.is_empty())
     .collect();
-    let axes = ["derived capabilities", "instructions"];
+    let axes = ["capabilities that end", "instructions"];
     plot::lines("Revocation", axes, 0.0, &lines)
 }
 
@@ -220,6 +250,8 @@ mod tests {
             row("nop batch=16", 3000),
             row("cap_enter-empty", 1000),
             row("raw-fault-round-trip", 1000),
+            row("direct-register-queue", 5001),
+            row("direct-open-session", 5000),
             row("raw-revoke derived=1", 10),
             row("raw-revoke derived=500", 5000),
         ];
@@ -232,6 +264,8 @@ mod tests {
         assert!(table.contains("≤ 1.30 | 1.40 | **missed**"), "{table}");
         assert!(table.contains("≤ 150 | 125 | held"), "{table}");
         assert!(table.contains("not measured | missing"), "{table}");
+        assert!(table.contains("5001 / 5001 / 5001 | **missed**"), "{table}");
+        assert!(table.contains("5000 / 5000 / 5000 | held"), "{table}");
     }
 
     #[test]
