@@ -171,7 +171,8 @@ fn page(markdown: &str) -> String {
     html::push_html(&mut body, Parser::new_ext(markdown, Options::ENABLE_TABLES));
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Measurements</title>\n\
-         <style>body{{font:16px sans-serif;max-width:64em;margin:2em auto}}\
+         <style>body{{font:16px sans-serif;max-width:72em;margin:2em auto;padding:0 1em}}\
+         table{{border-collapse:collapse;margin:1em 0}}img{{max-width:100%}}\
          td,th{{padding:.2em .6em;border-bottom:1px solid #ccc;text-align:left}}</style>\n{body}"
     )
 }
@@ -211,14 +212,17 @@ fn percentiles(run: &Run) -> Result<String, String> {
     ];
     let line = |name| {
         let row = run.row(name)?;
-        let points = (50..=100).map(|share| (f64::from(share), row.quantile(share, 100) as f64));
+        let median = row.median();
+        let beyond = |share| (row.quantile(share, 100) - median) as f64;
+        let points = (50..=100).map(|share| (f64::from(share), beyond(share)));
         Some(Line {
-            label: name.into(),
+            label: format!("{name} ({median})"),
             points: points.collect(),
         })
     };
     let lines: Vec<Line> = SHOWN.into_iter().filter_map(line).collect();
-    plot::lines("Percentiles", ["percentile", "instructions"], 50.0, &lines)
+    let axes = ["percentile", "instructions beyond the median"];
+    plot::lines("Percentiles (medians in brackets)", axes, 50.0, &lines)
 }
 
 fn revocation(run: &Run) -> Result<String, String> {
