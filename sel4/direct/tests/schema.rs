@@ -81,6 +81,10 @@ fn what_is_no_method_or_too_short_is_refused() {
         assert_eq!(Method::decode((ordinal, None)), Err(Unknown), "{ordinal}");
     }
     for ordinal in [10, 0x100, u64::MAX] {
-        assert_eq!(Method::decode((ordinal, Some(0))), Err(Unknown), "{ordinal}");
+        assert_eq!(
+            Method::decode((ordinal, Some(0))),
+            Err(Unknown),
+            "{ordinal}"
+        );
     }
 }
