@@ -50,19 +50,19 @@ fn params_are_the_data_sections_of_the_schema() {
         ),
         (
             Method::UseMemory,
-            data::<bridge::use_memory_params::Owned>(drop),
+            data::<bridge::use_memory_params::Owned>(|_| ()),
         ),
         (
             Method::ReturnMemory,
-            data::<bridge::return_memory_params::Owned>(drop),
+            data::<bridge::return_memory_params::Owned>(|_| ()),
         ),
         (
             Method::RevokeSessions,
-            data::<bridge::revoke_sessions_params::Owned>(drop),
+            data::<bridge::revoke_sessions_params::Owned>(|_| ()),
         ),
         (
             Method::CountCalls,
-            data::<bridge::count_calls_params::Owned>(drop),
+            data::<bridge::count_calls_params::Owned>(|_| ()),
         ),
     ];
     for (index, (method, bytes)) in cases.into_iter().enumerate() {
