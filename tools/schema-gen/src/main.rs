@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-const SCHEMAS: [&str; 5] = [
+const SCHEMAS: [&str; 6] = [
+    "bridge",
     "notification",
     "password",
     "session",
