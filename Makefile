@@ -49,7 +49,7 @@ application = "$(or $(APP),capos-rt-smoke)" $(if $(BIN),--bin "$(BIN)") \
 	--caps "$(CAPS)" --timeout "$(TIMEOUT)"
 
 .PHONY: help setup check test bench simulate recording system image inspect app gdb sites clean \
-	audit proof-check claims assurance doctor \
+	audit proof-check claims assurance doctor reproduce \
 	packages rust soak storm reference fuzz-smoke mutants coverage
 .DEFAULT_GOAL := help
 
@@ -73,6 +73,7 @@ help:
 	@echo 'make gdb         the same, paused until a debugger attaches'
 	@echo 'make test        all checks, host tests and guest scenarios'
 	@echo '                   PROOF="..."  only these scenarios'
+	@echo '                   JOBS=...     machines that run at a time (the processors)'
 	@echo '                   KERNELS="bundled DIR"  on each of these kernels in turn:'
 	@echo '                                bundled, or an installed seL4; absent ones are skipped'
 	@echo 'make bench       what everything costs, beside seL4 itself; a report and plots'
@@ -95,6 +96,8 @@ help:
 	@echo 'make claims      run the evidence for what claims.toml says'
 	@echo '                   ALL=1        also what takes minutes;  CLAIM="..." only these'
 	@echo 'make assurance   count the trusted code for docs/assurance.md'
+	@echo 'make reproduce   build the image of SYSTEM twice, from nothing, in two folders; print'
+	@echo '                   the digests and fail unless they are the same'
 	@echo 'make reference   write docs/reference/*.md from the code'
 	@echo 'make setup       install what is missing and build everything once'
 	@echo 'make sites       show the system call sites of the ELF file APP'
@@ -115,7 +118,8 @@ check: packages rust
 	@$(evidence) wording
 
 test: packages rust
-	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") $(PROOF)
+	@$(compose) test $(foreach kernel,$(KERNELS),--on "$(kernel)") \
+		$(if $(JOBS),--jobs "$(JOBS)") $(PROOF)
 
 bench: packages rust
 	@$(compose) bench $(if $(ACCEPT),--accept)
@@ -180,6 +184,10 @@ claims: packages rust
 
 assurance: rust
 	@$(evidence) assurance
+
+reproduce: packages rust
+	@cargo build --quiet --locked --package sel4-compose
+	@sh tools/setup/reproduce.sh target/debug/sel4-compose "$(SYSTEM)"
 
 sites: rust
 	@$(compose) sites "$(APP)"

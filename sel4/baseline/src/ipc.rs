@@ -157,6 +157,14 @@ fn signals(pool: &mut Pool, bootinfo: &BootInfo, sink: &mut Sink<'_>) -> Result<
             })
         })?,
     );
+    sink(
+        "raw-signal-and-wait",
+        &Samples::time(|| {
+            there.signal();
+            there.wait();
+            Ok(())
+        })?,
+    );
     let back: cap::Notification = pool.object(ObjectBlueprint::Notification)?;
     let worker = Worker::create(pool, bootinfo, Space::Own, 3, LOWER)?;
     for (place, notification) in [(AWAITED, there), (SIGNALLED, back)] {

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod direct;
 mod ipc;
 mod objects;
 mod pool;
@@ -41,5 +42,6 @@ pub fn measure(pool: &mut Pool, bootinfo: &BootInfo, sink: &mut Sink<'_>) -> Res
     sink("raw-clock", &Samples::take(|| Ok(0))?);
     traps::measure(pool, bootinfo, sink)?;
     ipc::measure(pool, bootinfo, sink)?;
+    direct::measure(pool, bootinfo, sink)?;
     objects::measure(pool, bootinfo, sink)
 }

@@ -48,6 +48,20 @@ impl Pool {
         Ok(Cap::from_bits(index))
     }
 
+    /// So many new objects, in the first slots of a CNode.
+    ///
+    /// # Errors
+    /// [`Error::NotEnoughMemory`], or the kernel's.
+    pub fn fill(
+        &mut self,
+        cnode: cap::CNode,
+        blueprint: ObjectBlueprint,
+        count: usize,
+    ) -> Result<()> {
+        let into = slot::CNODE.cap().absolute_cptr(cnode.cptr());
+        self.untyped.untyped_retype(&blueprint, &into, 0, count)
+    }
+
     /// Another capability to what `cap` names.
     ///
     /// # Errors

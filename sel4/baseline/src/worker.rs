@@ -17,7 +17,7 @@ use sel4::{
 use crate::pool::{Pool, absolute};
 
 /// Slots of a worker's CSpace, as a power of two.
-const CSPACE_BITS: usize = 8;
+pub const CSPACE_BITS: usize = 8;
 /// Where its endpoint for faults and for saying that it is ready is.
 const CONTROL_SLOT: Word = 1;
 /// The first slot that is the caller's to fill.

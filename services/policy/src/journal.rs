@@ -210,6 +210,8 @@ mod tests {
         let kept = &journal.read(0, 1, ALL).records[0];
         assert_eq!(kept.component.len(), COMPONENT_BYTES_MAX);
         assert_eq!(kept.message.len(), MESSAGE_BYTES_MAX);
+        let room = journal.newest().map(|record| record.message.capacity());
+        assert!(room < Some(2 * MESSAGE_BYTES_MAX), "{room:?}");
         let odd = alloc::format!("x{long}");
         assert!(journal.write(record(Level::Error, "c", &odd)));
         let kept = &journal.read(2, 1, ALL).records[0];

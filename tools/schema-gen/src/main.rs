@@ -1,4 +1,5 @@
-//! Makes the bindings in `schema/src/generated` anew from `schema/*.capnp`.
+//! Makes the bindings in `services/schema/src/generated` anew from
+//! `services/schema/*.capnp`.
 //!
 //! The bindings are committed, so that building needs no schema compiler; this
 //! program does (Debian package `capnproto`). What `capnpc-rust` makes relies
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{fs, io};
 
-const SCHEMAS: [&str; 5] = [
+const SCHEMAS: [&str; 6] = [
+    "bridge",
     "notification",
     "password",
     "session",
@@ -22,7 +24,7 @@ const IMPORTS: &str =
     "  #[allow(unused_imports)]\n  use ::alloc::{boxed::Box, string::ToString};\n";
 
 fn schema_directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schema")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services/schema")
 }
 
 fn file_name(schema: &str) -> String {

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use sha2::{Digest, Sha256};
@@ -117,13 +117,16 @@ pub struct App {
     pub elf: PathBuf,
 }
 
-/// Builds applications below one build directory.
+/// Builds applications below one build directory. Sources are taken to stay as
+/// they are while it exists: it builds each program once.
 pub struct Builder {
     root: PathBuf,
     build: PathBuf,
     quiet: bool,
     /// What Cargo said of workspaces, which takes it a while to find out.
-    known: RefCell<Vec<Rc<Metadata>>>,
+    known: RefCell<Vec<Arc<Metadata>>>,
+    /// Programs it has built: directory of the package, name asked for.
+    built: RefCell<HashMap<(PathBuf, Option<String>), App>>,
 }
 
 impl Builder {
@@ -134,6 +137,7 @@ impl Builder {
             build: build.into(),
             quiet: false,
             known: RefCell::default(),
+            built: RefCell::default(),
         }
     }
 
@@ -155,12 +159,28 @@ impl Builder {
         }
         if path.join("Cargo.toml").is_file() {
             let directory = path.canonicalize().map_err(|e| file_error(path, &e))?;
-            return self.package(&directory, binary, false);
+            return self.once((directory, binary.map(str::to_owned)), |directory| {
+                self.package(directory, binary, false)
+            });
         }
         if app == SMOKE {
-            return self.published_smoke();
+            return self.once((SMOKE.into(), None), |_| self.published_smoke());
         }
         Err(AppError::NotFound(path.into()))
+    }
+
+    /// What `build` makes of the package in the directory, or has made of it.
+    fn once(
+        &self,
+        key: (PathBuf, Option<String>),
+        build: impl FnOnce(&Path) -> Result<App, AppError>,
+    ) -> Result<App, AppError> {
+        if let Some(app) = self.built.borrow().get(&key) {
+            return Ok(app.clone());
+        }
+        let app = build(&key.0)?;
+        self.built.borrow_mut().insert(key, app.clone());
+        Ok(app)
     }
 
     /// Builds the program inside the published runtime crate: the crate's files
@@ -200,7 +220,11 @@ impl Builder {
         let runtime = runtime_of(&metadata, &package.id)
             .ok_or_else(|| AppError::NoRuntime(package.name.to_string()))?;
         let mut flags = self.rustflags(runtime)?;
-        flags.push(renamed(metadata.workspace_root.as_std_path(), ""));
+        // Flags that differ would have the same dependencies compiled again for
+        // each workspace.
+        if !metadata.workspace_root.starts_with(&self.root) {
+            flags.push(renamed(metadata.workspace_root.as_std_path(), ""));
+        }
         let elf = self.cargo_build(directory, &name, &flags, locked)?;
         Ok(App { name, elf })
     }
@@ -211,16 +235,16 @@ impl Builder {
         directory: &Path,
         manifest: &Path,
         locked: bool,
-    ) -> Result<Rc<Metadata>, AppError> {
-        let is_member = |metadata: &&Rc<Metadata>| {
+    ) -> Result<Arc<Metadata>, AppError> {
+        let is_member = |metadata: &&Arc<Metadata>| {
             let mut members = metadata.workspace_packages().into_iter();
             members.any(|package| package.manifest_path == *manifest)
         };
         if let Some(known) = self.known.borrow().iter().find(is_member) {
-            return Ok(Rc::clone(known));
+            return Ok(Arc::clone(known));
         }
-        let metadata = Rc::new(read_metadata(directory, locked)?);
-        self.known.borrow_mut().push(Rc::clone(&metadata));
+        let metadata = Arc::new(read_metadata(directory, locked)?);
+        self.known.borrow_mut().push(Arc::clone(&metadata));
         Ok(metadata)
     }
 

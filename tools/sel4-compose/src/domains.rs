@@ -28,7 +28,7 @@ use crate::system::{self, Places, SystemError};
 const SUFFIX: &str = ".elf";
 
 /// The domains of a system, ready to be packed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Packed {
     /// Archive entries: the compiled form, then each domain's program.
     pub entries: Vec<(String, Vec<u8>)>,

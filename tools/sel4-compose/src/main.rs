@@ -2,6 +2,7 @@
 //! around these commands.
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use sel4_compose::report::{self, Printer};
 use sel4_compose::scenario::{self, Scenario, ScenarioError};
 use sel4_compose::simulation::{self, Files, Hands, SimulationError};
 use sel4_compose::symbols::SymbolTables;
-use sel4_compose::system::{self, Places, Plan, System, SystemError};
+use sel4_compose::system::{self, Places, Plan, System, SystemError, Workshop};
 use sel4_compose::terminal::Typist;
 use sel4_compose::{audit, doctor, gate, image};
 
@@ -114,6 +115,10 @@ enum Verb {
         /// skipped, which is said.
         #[arg(long = "on", value_name = "KERNEL", conflicts_with = "prefix")]
         kernels: Vec<String>,
+        /// Machines that run at a time; as many as there are processors unless
+        /// given.
+        #[arg(long, value_name = "NUMBER")]
+        jobs: Option<NonZero<usize>>,
     },
     /// Measure, compare with the last run, and write a report.
     Bench {
@@ -300,7 +305,8 @@ fn perform(options: &Options) -> Result<u8, Failure> {
             scenarios,
             caps,
             kernels,
-        } => test(options, scenarios, caps, kernels),
+            jobs,
+        } => test(options, scenarios, caps, kernels, *jobs),
         Verb::Bench { accept } => measure(options, *accept),
         Verb::App(app) => run(options, &prepare(options, app)?, app.timeout, "app"),
         Verb::Gdb { app, port } => debug(options, app, *port),
@@ -444,7 +450,8 @@ fn compose(options: &Options, description: &Description) -> Result<System, Failu
     if let Some(memory) = options.memory {
         description.memory_mib = memory;
     }
-    let composed = system::compose(&places, &prefix, &description, &composing(options))?;
+    let workshop = Workshop::new(&places, false);
+    let composed = workshop.compose(&prefix, &description, &composing(options))?;
     eprintln!("packed {}", composed.summary);
     Ok(composed)
 }
@@ -454,7 +461,6 @@ fn composing(options: &Options) -> system::Options {
         root_task: options.root_task.clone(),
         qemu: system::emulator(options.qemu.clone()),
         icount: options.icount,
-        quiet: false,
         files: Vec::new(),
         domains: options.domains.clone(),
         damage: None,
@@ -500,8 +506,11 @@ fn test(
     names: &[String],
     caps: &str,
     kernels: &[String],
+    jobs: Option<NonZero<usize>>,
 ) -> Result<u8, Failure> {
     let places = Places::find()?;
+    let jobs = jobs.or_else(|| std::thread::available_parallelism().ok());
+    let jobs = jobs.unwrap_or(NonZero::<usize>::MIN);
     let all = scenario::read_all(&places.root.join(SCENARIOS))?;
     let mut scenarios = prove::select(all, names).map_err(Failure::Selection)?;
     for scenario in &mut scenarios {
@@ -518,12 +527,12 @@ fn test(
             Some(_) => Some(open_prefix(options, &places)?),
             None => None,
         };
-        tally.add(prove_on(options, &places, installed, &scenarios));
+        tally.add(prove_on(options, &places, installed, &scenarios, jobs));
         return Ok(conclude(tally));
     }
     let mut results = Vec::new();
     for kernel in kernels {
-        let (label, outcome) = test_on(options, &places, kernel, &scenarios)?;
+        let (label, outcome) = test_on(options, &places, kernel, &scenarios, jobs)?;
         tally.add(outcome.unwrap_or_default());
         let outcome = outcome.map(|tally| tally.to_string());
         let outcome = outcome.unwrap_or("skipped, there is no such prefix".into());
@@ -553,6 +562,7 @@ fn test_on(
     places: &Places,
     kernel: &str,
     scenarios: &[Scenario],
+    jobs: NonZero<usize>,
 ) -> Result<(String, Option<Tally>), Failure> {
     let (label, installed) = if kernel == BUNDLED {
         let prefix = kernel::bundled(&places.root, &places.build, &options.kernel)?;
@@ -567,7 +577,7 @@ fn test_on(
         }
     };
     println!("on {label}");
-    let tally = prove_on(options, places, installed, scenarios);
+    let tally = prove_on(options, places, installed, scenarios, jobs);
     Ok((label, Some(tally)))
 }
 
@@ -576,9 +586,10 @@ fn prove_on(
     places: &Places,
     installed: Option<Prefix>,
     scenarios: &[Scenario],
+    jobs: NonZero<usize>,
 ) -> Tally {
     let qemu = system::emulator(options.qemu.clone());
-    Prover::new(places, qemu, installed, options.root_task.clone()).run(scenarios)
+    Prover::new(places, qemu, installed, options.root_task.clone()).run(scenarios, jobs)
 }
 
 fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
@@ -663,7 +674,7 @@ fn prepare(options: &Options, app: &AppOptions) -> Result<System, Failure> {
         options: composing(options),
     };
     let prefix = open_prefix(options, &places)?;
-    let system = system::prepare(&places, &prefix, &plan)?;
+    let system = Workshop::new(&places, false).prepare(&prefix, &plan)?;
     eprintln!("packed {}", system.summary);
     Ok(system)
 }
@@ -721,7 +732,8 @@ fn run_audited(
         audit: Some(request),
         ..composing(options)
     };
-    let composed = system::compose(&places, &prefix, &read(system)?, &composing)?;
+    let workshop = Workshop::new(&places, false);
+    let composed = workshop.compose(&prefix, &read(system)?, &composing)?;
     let typist = hands.as_mut().map(|hands| hands as &mut dyn Typist);
     Ok(composed.machine.run(Some(timeout), typist, &mut |_| {})?)
 }

@@ -1,7 +1,11 @@
 //! Runs scenarios and reports each as `proof NAME ok` or `proof NAME FAILED`.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use bench_report::Run;
@@ -15,12 +19,12 @@ use crate::host::Tally;
 use crate::image::{self, PROGRAM_DIRECTORY};
 use crate::kernel::{self, Prefix, PrefixError};
 use crate::mutants;
-use crate::qemu::{Outcome, Output};
+use crate::qemu::{Machine, Outcome, Output};
 use crate::recording::Recording;
 use crate::report;
 use crate::scenario::{self, Scenario};
 use crate::symbols::{SymbolTables, is_fault};
-use crate::system::{self, Options, Places, Plan, System, SystemError};
+use crate::system::{self, Options, Places, Plan, System, SystemError, Workshop};
 use crate::terminal::{Script, Typist};
 
 /// How many bytes of a digest are shown.
@@ -32,22 +36,66 @@ const RESULTS: &str = "sel4test.xml";
 /// Runs scenarios in one repository.
 pub struct Prover<'a> {
     places: &'a Places,
+    workshop: Workshop<'a>,
     qemu: PathBuf,
     /// An installed seL4 that stands in for every bundled one.
     installed: Option<Prefix>,
     /// A root task that is built already.
     root_task: Option<PathBuf>,
-    /// Prefix and root task of the last kernel; a root task is overwritten by
-    /// the next one, so only the last is good.
-    current: Option<(String, Prefix, PathBuf)>,
+    /// The last kernel and what was built for it; the next one's takes its
+    /// place, so only the last is good.
+    current: Option<Current>,
+}
+
+/// A kernel and the root tasks built for it.
+struct Current {
+    name: String,
+    prefix: Prefix,
+    root_task: PathBuf,
+    /// Those with a Cargo feature, by its name.
+    variants: BTreeMap<&'static str, PathBuf>,
+}
+
+/// A scenario whose machine is ready to run.
+struct Ready {
+    machine: Machine,
+    typist: Option<Box<dyn Typist>>,
+    symbols: SymbolTables,
+    /// What the terminal must show.
+    recorded: Option<String>,
+    /// Counts that the guest's may exceed by little.
+    accepted: Option<Accepted>,
+    kernel: String,
+    complaints: Vec<String>,
+    remarks: Vec<String>,
+    /// What keeps the machine's files.
+    _files: Box<dyn Any>,
 }
 
 /// A scenario that was run.
+#[derive(Default)]
 struct Proof {
     complaints: Vec<String>,
     remarks: Vec<String>,
     outcome: Option<Outcome>,
     faults: Vec<String>,
+}
+
+/// What the threads that run scenarios share.
+struct Desk<'p, 'a, 's> {
+    prover: &'p mut Prover<'a>,
+    waiting: std::iter::Enumerate<std::slice::Iter<'s, Scenario>>,
+    tally: Tally,
+    proofs: BTreeMap<usize, (String, Vec<String>)>,
+}
+
+impl Desk<'_, '_, '_> {
+    fn note(&mut self, index: usize, scenario: &Scenario, proof: Proof) {
+        print!("{}", report_of(scenario, &proof));
+        self.tally.count(proof.complaints.is_empty());
+        let result = (scenario.name.clone(), proof.complaints);
+        self.proofs.insert(index, result);
+    }
 }
 
 impl<'a> Prover<'a> {
@@ -61,6 +109,7 @@ impl<'a> Prover<'a> {
     ) -> Self {
         Self {
             places,
+            workshop: Workshop::new(places, true),
             qemu,
             installed,
             root_task,
@@ -68,28 +117,24 @@ impl<'a> Prover<'a> {
         }
     }
 
-    /// Runs `scenarios` one after the other and prints the results.
-    pub fn run(&mut self, scenarios: &[Scenario]) -> Tally {
-        let mut tally = Tally::default();
-        let mut proofs = Vec::new();
-        for scenario in scenarios {
-            if let Some(reason) = self.does_not_apply(scenario) {
-                println!("proof {} skipped ({reason})", scenario.name);
-                tally.skipped += 1;
-                continue;
+    /// Runs `scenarios`, at most `jobs` at a time, and prints each result as it
+    /// comes. Systems are built one at a time, beside the machines that run.
+    pub fn run(&mut self, scenarios: &[Scenario], jobs: NonZero<usize>) -> Tally {
+        let desk = Mutex::new(Desk {
+            prover: self,
+            waiting: scenarios.iter().enumerate(),
+            tally: Tally::default(),
+            proofs: BTreeMap::new(),
+        });
+        thread::scope(|scope| {
+            for _ in 0..jobs.get() {
+                scope.spawn(|| work(&desk));
             }
-            let proof = self.prove(scenario).unwrap_or_else(|error| Proof {
-                complaints: vec![error],
-                remarks: Vec::new(),
-                outcome: None,
-                faults: Vec::new(),
-            });
-            print(scenario, &proof);
-            tally.count(proof.complaints.is_empty());
-            proofs.push((scenario.name.clone(), proof.complaints));
-        }
-        self.record(&proofs);
-        tally
+        });
+        let desk = desk.into_inner().expect("no thread panicked");
+        let proofs: Vec<_> = desk.proofs.into_values().collect();
+        desk.prover.record(&proofs);
+        desk.tally
     }
 
     /// Leaves the results for programs that read sel4test's.
@@ -118,52 +163,34 @@ impl<'a> Prover<'a> {
         Some(format!("bundled kernels only: {reason}"))
     }
 
-    fn prove(&mut self, scenario: &Scenario) -> Result<Proof, String> {
+    /// Builds what a scenario needs.
+    fn ready(&mut self, scenario: &Scenario) -> Result<Ready, String> {
         if let Some(package) = &scenario.root_task {
-            return self.prove_bare(scenario, package);
+            return self.ready_bare(scenario, package);
         }
         let mut system = self.prepare(scenario)?;
         system.machine.clock = scenario.clock.clone();
-        let symbols = SymbolTables::of(&system.programs);
-        let mut faults = Vec::new();
-        let timeout = Duration::from_secs(scenario.timeout);
-        let mut typist = self.typist(scenario)?;
-        let outcome = system
-            .machine
-            .run(Some(timeout), Some(&mut *typist), &mut |output| {
-                if let Output::Log(line) = output
-                    && is_fault(line)
-                {
-                    faults.push(line.to_owned());
-                    let places = symbols.explain(line);
-                    let places = places.into_iter();
-                    faults.extend(places.map(|place| format!("  in {place}")));
-                }
-            })
-            .map_err(|error| error.to_string())?;
-        let mut complaints = scenario.complaints(&outcome);
-        if let Some(file) = &scenario.recorded {
-            let shown = Recording::of(&outcome.terminal).text();
-            complaints.extend(scenario::departure(&self.read(file)?, &shown));
-        }
-        if let Some(counts) = &scenario.counts {
-            let run = self.rows(scenario, &outcome);
-            complaints.extend(self.accepted(counts)?.complaints(&run));
-        }
-        let mut remarks = scenario.lines_to_show(&outcome);
-        complaints.extend(folder_named(self.places, &system));
+        let recorded = scenario.recorded.as_ref().map(|file| self.read(file));
+        let accepted = scenario.counts.as_ref().map(|file| self.accepted(file));
+        let mut ready = Ready {
+            machine: system.machine.clone(),
+            typist: Some(self.typist(scenario)?),
+            symbols: SymbolTables::of(&system.programs),
+            recorded: recorded.transpose()?,
+            accepted: accepted.transpose()?,
+            kernel: self.label(),
+            complaints: folder_named(self.places, &system).into_iter().collect(),
+            remarks: Vec::new(),
+            _files: Box::new(()),
+        };
         if scenario.unchanged {
             match unchanged(&system) {
-                Ok(remark) => remarks.push(remark),
-                Err(complaint) => complaints.push(complaint),
+                Ok(remark) => ready.remarks.push(remark),
+                Err(complaint) => ready.complaints.push(complaint),
             }
         }
-        Ok(Proof {
-            complaints,
-            remarks,
-            outcome: Some(outcome),
-            faults,
-        })
+        ready._files = Box::new(system);
+        Ok(ready)
     }
 
     /// Who types at the terminal.
@@ -192,20 +219,19 @@ impl<'a> Prover<'a> {
             counts: None,
             ..scenario.clone()
         };
-        let proof = self.prove(&unjudged).map_err(|error| vec![error])?;
+        let ready = self.ready(&unjudged).map_err(|error| vec![error])?;
+        let kernel = ready.kernel.clone();
+        let proof = ready.conduct(&unjudged).unwrap_or_else(failed);
         match proof.outcome {
-            Some(outcome) if proof.complaints.is_empty() => Ok(self.rows(scenario, &outcome)),
+            Some(outcome) if proof.complaints.is_empty() => Ok(rows(&kernel, scenario, &outcome)),
             _ => Err(proof.complaints),
         }
     }
 
-    /// What a guest measured, of its log first: that is the kernel's.
-    fn rows(&self, scenario: &Scenario, outcome: &Outcome) -> Run {
-        let console = String::from_utf8_lossy(&outcome.console);
-        let log = outcome.log.iter().map(String::as_str);
+    /// How results on the present kernel are labelled.
+    fn label(&self) -> String {
         let current = self.current.as_ref();
-        let kernel = current.map_or_else(String::new, |(_, prefix, _)| prefix.label());
-        Run::new(&kernel, &scenario.name, log.chain(console.lines()))
+        current.map_or_else(String::new, |current| current.prefix.label())
     }
 
     fn accepted(&self, counts: &str) -> Result<Accepted, String> {
@@ -215,54 +241,42 @@ impl<'a> Prover<'a> {
         Accepted::parse(&text).map_err(refuse)
     }
 
-    /// Runs a test that is the root task itself.
-    fn prove_bare(&mut self, scenario: &Scenario, package: &str) -> Result<Proof, String> {
+    /// Builds a test that is the root task itself.
+    fn ready_bare(&mut self, scenario: &Scenario, package: &str) -> Result<Ready, String> {
         let prefix = match &self.installed {
             Some(prefix) => prefix.clone(),
             None => bundled(self.places, &scenario.kernel).map_err(|error| error.to_string())?,
         };
         let program = (package, scenario.bin.as_deref().unwrap_or(package));
-        let timeout = Duration::from_secs(scenario.timeout);
-        let outcome =
+        let system =
             system::prepare_bare(self.places, &prefix, program, &self.qemu, scenario.icount)
-                .map_err(|error| error.to_string())
-                .and_then(|system| {
-                    let outcome = system.machine.run(Some(timeout), None, &mut |_| {});
-                    outcome.map_err(|error| error.to_string())
-                })?;
-        Ok(Proof {
-            complaints: scenario.complaints(&outcome),
-            remarks: scenario.lines_to_show(&outcome),
-            outcome: Some(outcome),
-            faults: Vec::new(),
+                .map_err(|error| error.to_string())?;
+        Ok(Ready {
+            machine: system.machine.clone(),
+            typist: None,
+            symbols: SymbolTables::of(&[]),
+            recorded: None,
+            accepted: None,
+            kernel: prefix.label(),
+            complaints: Vec::new(),
+            remarks: Vec::new(),
+            _files: Box::new(system),
         })
     }
 
     fn prepare(&mut self, scenario: &Scenario) -> Result<System, String> {
-        let (_, prefix, root_task) = match self.current.take() {
-            Some(current) if current.0 == scenario.kernel => self.current.insert(current),
-            _ => {
-                let made = self
-                    .make_kernel(&scenario.kernel)
-                    .map_err(|e| e.to_string())?;
-                self.current.insert(made)
-            }
-        };
         let feature = [
             scenario.baseline.then_some(system::BASELINE),
             scenario.plant.as_ref().map(|_| system::PLANT),
         ];
         let feature = feature.into_iter().flatten().next();
-        let root_task = match feature.filter(|_| self.root_task.is_none()) {
-            Some(feature) => system::build_root_task_with(self.places, prefix, feature)
-                .map_err(|error| error.to_string())?,
-            None => root_task.clone(),
-        };
+        let (prefix, root_task) = self
+            .kernel(&scenario.kernel, feature)
+            .map_err(|error| error.to_string())?;
         let options = Options {
             root_task: Some(root_task),
             qemu: self.qemu.clone(),
             icount: scenario.icount,
-            quiet: true,
             files: mutants_of(scenario),
             damage: scenario.damage.clone(),
             domains: scenario
@@ -274,14 +288,41 @@ impl<'a> Prover<'a> {
         if let Some(file) = &scenario.system {
             let file = self.places.root.join(file);
             let description = Description::read(&file, None).map_err(|e| e.to_string())?;
-            let composed = system::compose(self.places, prefix, &description, &options);
+            let composed = self.workshop.compose(&prefix, &description, &options);
             return composed.map_err(|error| error.to_string());
         }
         let plan = plan_of(&self.places.root, scenario, options)?;
-        system::prepare(self.places, prefix, &plan).map_err(|error| error.to_string())
+        let prepared = self.workshop.prepare(&prefix, &plan);
+        prepared.map_err(|error| error.to_string())
     }
 
-    fn make_kernel(&self, name: &str) -> Result<(String, Prefix, PathBuf), SystemError> {
+    /// The kernel called `name` and the root task for it, with a Cargo feature
+    /// if one is named.
+    fn kernel(
+        &mut self,
+        name: &str,
+        feature: Option<&'static str>,
+    ) -> Result<(Prefix, PathBuf), SystemError> {
+        let current = match self.current.take() {
+            Some(current) if current.name == name => self.current.insert(current),
+            _ => {
+                let made = self.make_kernel(name)?;
+                self.current.insert(made)
+            }
+        };
+        let prefix = current.prefix.clone();
+        let Some(feature) = feature.filter(|_| self.root_task.is_none()) else {
+            return Ok((prefix, current.root_task.clone()));
+        };
+        if let Some(variant) = current.variants.get(feature) {
+            return Ok((prefix, variant.clone()));
+        }
+        let built = system::build_root_task_with(self.places, &prefix, feature)?;
+        current.variants.insert(feature, built.clone());
+        Ok((prefix, built))
+    }
+
+    fn make_kernel(&self, name: &str) -> Result<Current, SystemError> {
         let prefix = match &self.installed {
             Some(prefix) => prefix.clone(),
             None => bundled(self.places, name)?,
@@ -290,8 +331,86 @@ impl<'a> Prover<'a> {
             Some(path) => path.clone(),
             None => system::build_root_task(self.places, &prefix)?,
         };
-        Ok((name.into(), prefix, root_task))
+        Ok(Current {
+            name: name.into(),
+            prefix,
+            root_task,
+            variants: BTreeMap::new(),
+        })
     }
+}
+
+/// Runs what waits at the desk until nothing does.
+fn work(desk: &Mutex<Desk<'_, '_, '_>>) {
+    let desk = || desk.lock().expect("no thread panicked");
+    loop {
+        let mut at_desk = desk();
+        let Some((index, scenario)) = at_desk.waiting.next() else {
+            return;
+        };
+        if let Some(reason) = at_desk.prover.does_not_apply(scenario) {
+            println!("proof {} skipped ({reason})", scenario.name);
+            at_desk.tally.skipped += 1;
+            continue;
+        }
+        let ready = at_desk.prover.ready(scenario);
+        drop(at_desk);
+        let proof = ready.and_then(|ready| ready.conduct(scenario));
+        desk().note(index, scenario, proof.unwrap_or_else(failed));
+    }
+}
+
+impl Ready {
+    /// Runs the machine and judges.
+    fn conduct(mut self, scenario: &Scenario) -> Result<Proof, String> {
+        let timeout = Some(Duration::from_secs(scenario.timeout));
+        let typist = self.typist.as_mut();
+        let typist = typist.map(|typist| &mut **typist as &mut dyn Typist);
+        let mut faults = Vec::new();
+        let mut observe = |output: Output<'_>| {
+            if let Output::Log(line) = output
+                && is_fault(line)
+            {
+                faults.push(line.to_owned());
+                let places = self.symbols.explain(line).into_iter();
+                faults.extend(places.map(|place| format!("  in {place}")));
+            }
+        };
+        let outcome = self.machine.run(timeout, typist, &mut observe);
+        let outcome = outcome.map_err(|error| error.to_string())?;
+        let mut complaints = scenario.complaints(&outcome);
+        if let Some(recorded) = &self.recorded {
+            let shown = Recording::of(&outcome.terminal).text();
+            complaints.extend(scenario::departure(recorded, &shown));
+        }
+        if let Some(accepted) = &self.accepted {
+            let run = rows(&self.kernel, scenario, &outcome);
+            complaints.extend(accepted.complaints(&run));
+        }
+        complaints.extend(self.complaints);
+        let mut remarks = scenario.lines_to_show(&outcome);
+        remarks.extend(self.remarks);
+        Ok(Proof {
+            complaints,
+            remarks,
+            outcome: Some(outcome),
+            faults,
+        })
+    }
+}
+
+fn failed(error: String) -> Proof {
+    Proof {
+        complaints: vec![error],
+        ..Proof::default()
+    }
+}
+
+/// What a guest measured, of its log first: that is the kernel's.
+fn rows(kernel: &str, scenario: &Scenario, outcome: &Outcome) -> Run {
+    let console = String::from_utf8_lossy(&outcome.console);
+    let log = outcome.log.iter().map(String::as_str);
+    Run::new(kernel, &scenario.name, log.chain(console.lines()))
 }
 
 /// What a scenario that names an application asks for.
@@ -362,22 +481,22 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn print(scenario: &Scenario, proof: &Proof) {
-    if proof.complaints.is_empty() {
-        println!("proof {} ok", scenario.name);
-        for remark in &proof.remarks {
-            println!("    {remark}");
-        }
-        return;
-    }
-    println!("proof {} FAILED ({})", scenario.name, scenario.proves);
-    for complaint in &proof.complaints {
-        println!("    {complaint}");
-    }
-    let last = proof.outcome.as_ref().map(report::last_lines);
-    for line in proof.faults.iter().chain(last.iter().flatten()) {
-        println!("    {line}");
-    }
+/// What is printed of a proof: lines with their ends.
+fn report_of(scenario: &Scenario, proof: &Proof) -> String {
+    let name = &scenario.name;
+    let (headline, details) = if proof.complaints.is_empty() {
+        (format!("proof {name} ok"), proof.remarks.clone())
+    } else {
+        let last = proof.outcome.as_ref().map(report::last_lines);
+        let details = [&proof.complaints, &proof.faults].into_iter().flatten();
+        let details = details.cloned().chain(last.into_iter().flatten()).collect();
+        (
+            format!("proof {name} FAILED ({})", scenario.proves),
+            details,
+        )
+    };
+    let details = details.iter().map(|line| format!("    {line}\n"));
+    std::iter::once(headline + "\n").chain(details).collect()
 }
 
 /// Those of `scenarios` that `names` asks for; all but those that want to be
@@ -417,5 +536,21 @@ mod tests {
         assert!(!usual.contains(&"soak".into()));
         let named = names(select(all, &["soak".into()]).expect("it exists"));
         assert_eq!(named, ["soak"]);
+    }
+
+    /// The storm of 10 MB is about the system people boot.
+    #[test]
+    fn the_system_of_the_storm_is_the_default_one_with_longer_sessions() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let lines = |file: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(root.join(file)).expect("the file is there");
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let lines = lines.map(|line| line.replace("\"../../services/", "\"services/"));
+            lines.filter(|line| !line.is_empty()).collect()
+        };
+        let mut storm = lines("tests/systems/login-storm-10mb.toml");
+        let longer = storm.pop().expect("a last line");
+        assert!(longer.starts_with("sessionLifetimes"), "{longer}");
+        assert_eq!(storm, lines("system.toml"));
     }
 }

@@ -1,6 +1,8 @@
 //! From options to a machine that is ready to run: finds the prefix, builds
 //! root task and application, packs the image.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -116,8 +118,6 @@ pub struct Options {
     pub qemu: PathBuf,
     /// See [`Machine::icount`].
     pub icount: bool,
-    /// Let Cargo show warnings and errors only.
-    pub quiet: bool,
     /// Files packed as they are under the programs, for tests: names and
     /// contents.
     pub files: Vec<(String, Vec<u8>)>,
@@ -221,64 +221,178 @@ impl Places {
     }
 }
 
-/// Builds and packs what `plan` asks for on the kernel in `prefix`.
-///
-/// # Errors
-/// [`SystemError`]
-pub fn prepare(places: &Places, prefix: &Prefix, plan: &Plan) -> Result<System, SystemError> {
-    let builder = Builder::new(&places.root, &places.build).quiet(plan.options.quiet);
-    let mut app = builder.resolve(&plan.app, plan.binary.as_deref())?;
-    if app.name == RESERVED_NAME {
-        app.name = format!("{RESERVED_NAME}-program");
-    }
-    let mut programs = vec![app];
-    for program in &plan.programs {
-        programs.push(builder.resolve(program, None)?);
-    }
-    let names: Vec<&str> = programs.iter().map(|app| app.name.as_str()).collect();
-    let contents = Contents {
-        manifest: image::manifest(names[0], &names, &plan.grants, plan.debug)?,
-        running: names.iter().map(|&name| name.to_owned()).collect(),
-        init: None,
-        programs,
-        memory_mib: plan.memory_mib,
-    };
-    assemble(places, prefix, contents, &plan.options)
+/// Builds and packs systems. Sources are taken to stay as they are while it
+/// exists: what several systems share is built once.
+pub struct Workshop<'a> {
+    places: &'a Places,
+    builder: Builder,
+    domains: RefCell<HashMap<DomainsKey, Packed>>,
 }
 
-/// Builds and packs a described system on the kernel in `prefix`.
-///
-/// # Errors
-/// [`SystemError`]
-pub fn compose(
-    places: &Places,
-    prefix: &Prefix,
-    description: &Description,
-    options: &Options,
-) -> Result<System, SystemError> {
-    let builder = Builder::new(&places.root, &places.build).quiet(options.quiet);
-    let embedded = RunDirectory::create(&places.build)?;
-    let programs = description
-        .programs
-        .iter()
-        .map(|program| described(&builder, description, program, &embedded))
-        .collect::<Result<Vec<_>, _>>()?;
-    let init = match description.has_supplied_init() {
-        true => Some(supplied_init(places, &builder)?),
-        false => None,
-    };
-    let manifest = description.encode();
-    let contents = Contents {
-        manifest: manifest.map_err(|error| ImageError::Manifest(error.to_string()))?,
-        running: description.running().map(str::to_owned).collect(),
-        init,
-        programs,
-        memory_mib: description.memory_mib,
-    };
-    assemble(places, prefix, contents, options).map_err(|error| match error {
-        SystemError::Budget(budget) => description.refuse_budget(&budget).into(),
-        other => other,
-    })
+/// What the packed form of a description of protection domains depends on:
+/// directory of the kernel, root task, and description.
+type DomainsKey = (PathBuf, PathBuf, PathBuf);
+
+impl<'a> Workshop<'a> {
+    /// A workshop for the repository at `places`; `quiet` lets Cargo show
+    /// warnings and errors only.
+    pub fn new(places: &'a Places, quiet: bool) -> Self {
+        Self {
+            places,
+            builder: Builder::new(&places.root, &places.build).quiet(quiet),
+            domains: RefCell::default(),
+        }
+    }
+
+    /// Builds and packs what `plan` asks for on the kernel in `prefix`.
+    ///
+    /// # Errors
+    /// [`SystemError`]
+    pub fn prepare(&self, prefix: &Prefix, plan: &Plan) -> Result<System, SystemError> {
+        let mut app = self.builder.resolve(&plan.app, plan.binary.as_deref())?;
+        if app.name == RESERVED_NAME {
+            app.name = format!("{RESERVED_NAME}-program");
+        }
+        let mut programs = vec![app];
+        for program in &plan.programs {
+            programs.push(self.builder.resolve(program, None)?);
+        }
+        let names: Vec<&str> = programs.iter().map(|app| app.name.as_str()).collect();
+        let contents = Contents {
+            manifest: image::manifest(names[0], &names, &plan.grants, plan.debug)?,
+            running: names.iter().map(|&name| name.to_owned()).collect(),
+            init: None,
+            programs,
+            memory_mib: plan.memory_mib,
+        };
+        self.assemble(prefix, contents, &plan.options)
+    }
+
+    /// Builds and packs a described system on the kernel in `prefix`.
+    ///
+    /// # Errors
+    /// [`SystemError`]
+    pub fn compose(
+        &self,
+        prefix: &Prefix,
+        description: &Description,
+        options: &Options,
+    ) -> Result<System, SystemError> {
+        let embedded = RunDirectory::create(&self.places.build)?;
+        let programs = description
+            .programs
+            .iter()
+            .map(|program| described(&self.builder, description, program, &embedded))
+            .collect::<Result<Vec<_>, _>>()?;
+        let init = match description.has_supplied_init() {
+            true => Some(supplied_init(self.places, &self.builder)?),
+            false => None,
+        };
+        let manifest = description.encode();
+        let contents = Contents {
+            manifest: manifest.map_err(|error| ImageError::Manifest(error.to_string()))?,
+            running: description.running().map(str::to_owned).collect(),
+            init,
+            programs,
+            memory_mib: description.memory_mib,
+        };
+        self.assemble(prefix, contents, options)
+            .map_err(|error| match error {
+                SystemError::Budget(budget) => description.refuse_budget(&budget).into(),
+                other => other,
+            })
+    }
+
+    /// The protection domains that `file` describes, which `root_task` starts.
+    fn domains(
+        &self,
+        prefix: &Prefix,
+        file: &Path,
+        root_task: &Path,
+        root_task_file: &[u8],
+    ) -> Result<Packed, SystemError> {
+        let key = (prefix.directory().into(), root_task.into(), file.into());
+        if let Some(packed) = self.domains.borrow().get(&key) {
+            return Ok(packed.clone());
+        }
+        let packed = domains::pack(self.places, prefix, file, root_task_file)?;
+        self.domains.borrow_mut().insert(key, packed.clone());
+        Ok(packed)
+    }
+
+    /// Packs `contents`.
+    fn assemble(
+        &self,
+        prefix: &Prefix,
+        contents: Contents,
+        options: &Options,
+    ) -> Result<System, SystemError> {
+        if options.icount && prefix.node_count() > 1 {
+            return Err(SystemError::IcountProcessors);
+        }
+        let root_task = match &options.root_task {
+            Some(path) => path.clone(),
+            None => build_root_task(self.places, prefix)?,
+        };
+        let pack = |app: &App| pack_program(app, prefix);
+        let init = contents.init.as_ref().map(pack).transpose()?;
+        let programs = contents
+            .programs
+            .iter()
+            .map(pack)
+            .collect::<Result<Vec<_>, _>>()?;
+        let root_task_file = read(&root_task)?;
+        let file = self.places.root.join(DOMAINS);
+        let file = options.domains.as_ref().unwrap_or(&file);
+        let domains = self.domains(prefix, file, &root_task, &root_task_file)?;
+        let archive = boot_archive(
+            &contents.manifest,
+            init.as_ref(),
+            &programs,
+            &domains,
+            options,
+        )?;
+        let packed: Vec<&PackedProgram> = init.iter().chain(&programs).collect();
+        let summaries: Vec<&str> = packed
+            .iter()
+            .map(|packed| packed.summary.as_str())
+            .collect();
+        let summary = summaries.join("; ");
+        let image = image::append(&root_task_file, &archive, prefix.image_pages_max())?;
+        let boot = budget::Boot {
+            memory_mib: contents.memory_mib,
+            image: &image,
+            root_cnode_bits: prefix.root_cnode_bits() as u8,
+        };
+        let file_of = |name: &String| {
+            let program = packed.iter().find(|packed| packed.name == *name);
+            program.map(|program| (program.name.as_str(), program.file.as_slice()))
+        };
+        let running: Vec<(&str, &[u8])> = contents.running.iter().filter_map(file_of).collect();
+        budget::check(&boot, &running, &domains)?;
+        let files = RunDirectory::create(&self.places.build)?;
+        let machine = Machine {
+            program: options.qemu.clone(),
+            kernel: files.0.join("kernel.elf32"),
+            image: files.0.join("image.elf"),
+            memory_mib: contents.memory_mib,
+            processors: prefix.node_count(),
+            icount: options.icount,
+            clock: None,
+            log_on_com1: false,
+            debugger_port: None,
+        };
+        prefix.write_multiboot(&machine.kernel)?;
+        fs::write(&machine.image, image).map_err(|e| file_error(&machine.image, &e))?;
+        Ok(System {
+            machine,
+            programs: contents.init.into_iter().chain(contents.programs).collect(),
+            root_task,
+            kernel: prefix.kernel(),
+            summary,
+            _files: files,
+        })
+    }
 }
 
 fn supplied_init(places: &Places, builder: &Builder) -> Result<App, SystemError> {
@@ -322,80 +436,6 @@ struct Contents {
     memory_mib: u32,
 }
 
-/// Packs `contents`.
-fn assemble(
-    places: &Places,
-    prefix: &Prefix,
-    contents: Contents,
-    options: &Options,
-) -> Result<System, SystemError> {
-    if options.icount && prefix.node_count() > 1 {
-        return Err(SystemError::IcountProcessors);
-    }
-    let root_task = match &options.root_task {
-        Some(path) => path.clone(),
-        None => build_root_task(places, prefix)?,
-    };
-    let pack = |app: &App| pack_program(app, prefix);
-    let init = contents.init.as_ref().map(pack).transpose()?;
-    let programs = contents
-        .programs
-        .iter()
-        .map(pack)
-        .collect::<Result<Vec<_>, _>>()?;
-    let root_task_file = read(&root_task)?;
-    let file = places.root.join(DOMAINS);
-    let file = options.domains.as_ref().unwrap_or(&file);
-    let domains = domains::pack(places, prefix, file, &root_task_file)?;
-    let archive = boot_archive(
-        &contents.manifest,
-        init.as_ref(),
-        &programs,
-        &domains,
-        options,
-    )?;
-    let packed: Vec<&PackedProgram> = init.iter().chain(&programs).collect();
-    let summaries: Vec<&str> = packed
-        .iter()
-        .map(|packed| packed.summary.as_str())
-        .collect();
-    let summary = summaries.join("; ");
-    let image = image::append(&root_task_file, &archive, prefix.image_pages_max())?;
-    let boot = budget::Boot {
-        memory_mib: contents.memory_mib,
-        image: &image,
-        root_cnode_bits: prefix.root_cnode_bits() as u8,
-    };
-    let file_of = |name: &String| {
-        let program = packed.iter().find(|packed| packed.name == *name);
-        program.map(|program| (program.name.as_str(), program.file.as_slice()))
-    };
-    let running: Vec<(&str, &[u8])> = contents.running.iter().filter_map(file_of).collect();
-    budget::check(&boot, &running, &domains)?;
-    let files = RunDirectory::create(&places.build)?;
-    let machine = Machine {
-        program: options.qemu.clone(),
-        kernel: files.0.join("kernel.elf32"),
-        image: files.0.join("image.elf"),
-        memory_mib: contents.memory_mib,
-        processors: prefix.node_count(),
-        icount: options.icount,
-        clock: None,
-        log_on_com1: false,
-        debugger_port: None,
-    };
-    prefix.write_multiboot(&machine.kernel)?;
-    fs::write(&machine.image, image).map_err(|e| file_error(&machine.image, &e))?;
-    Ok(System {
-        machine,
-        programs: contents.init.into_iter().chain(contents.programs).collect(),
-        root_task,
-        kernel: prefix.kernel(),
-        summary,
-        _files: files,
-    })
-}
-
 /// A machine without applications. Its files go when it does.
 #[derive(Debug)]
 pub struct BareSystem {
@@ -419,8 +459,10 @@ pub fn prepare_bare(
     if icount && prefix.node_count() > 1 {
         return Err(SystemError::IcountProcessors);
     }
-    let image = build_for_target(places, prefix, (package, binary), &[])?;
+    let built = build_for_target(places, prefix, (package, binary), &[])?;
     let files = RunDirectory::create(&places.build)?;
+    let image = files.0.join("image.elf");
+    fs::copy(&built, &image).map_err(|error| file_error(&built, &error))?;
     let machine = Machine {
         program: qemu.into(),
         kernel: files.0.join("kernel.elf32"),

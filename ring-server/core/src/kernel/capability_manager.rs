@@ -52,10 +52,11 @@ fn revoke(table: &CapTable, objects: &mut Objects, id: CapId) -> Result<ObjectId
     let target = *table
         .lookup(id, objects)
         .map_err(|_| Exception::invalid_argument("no such capability"))?;
+    // Most holds of an object share its cell, and are not current after this.
+    objects.bump_epoch(target.epoch);
     for (_, hold) in table.iter() {
-        // Holds that share a cell are no longer current after the first.
-        let current = objects.epoch(hold.epoch) == Some(hold.observed_epoch);
-        if hold.object == target.object && current {
+        let other = hold.object == target.object && hold.epoch != target.epoch;
+        if other && objects.epoch(hold.epoch) == Some(hold.observed_epoch) {
             objects.bump_epoch(hold.epoch);
         }
     }

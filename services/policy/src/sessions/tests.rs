@@ -133,6 +133,19 @@ fn the_console_password_is_its_owners() {
 }
 
 #[test]
+fn an_account_called_operator_takes_the_built_in_ones_place() {
+    let accounts = accounts(vec![seed("operator", PrincipalKind::Guest, 1, "plain")]);
+    for selector in [
+        Selector::Account(""),
+        Selector::Account("operator"),
+        Selector::Principal(&[1; 32]),
+        Selector::Principal(&built_in_principal()),
+    ] {
+        assert_eq!(accounts.by_console_password(selector), None);
+    }
+}
+
+#[test]
 fn guests_and_services_do_not_log_in_by_password() {
     let accounts = accounts(vec![
         seed("visitor", PrincipalKind::Guest, 1, "plain"),

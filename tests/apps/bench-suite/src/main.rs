@@ -23,7 +23,7 @@ const FRAMES: (&str, KernelCapSource) = ("frames", KernelCapSource::FrameAllocat
 const ENDPOINT: (&str, KernelCapSource) = ("endpoint", KernelCapSource::Endpoint);
 
 /// Programs and what they get.
-const PROGRAMS: [(&str, Grants); 9] = [
+const PROGRAMS: [(&str, Grants); 10] = [
     ("bench-ring", &[CONSOLE, TIMER]),
     ("bench-transfer", &[CONSOLE, ENDPOINT, FRAMES]),
     ("bench-endpoint", &[CONSOLE, SPAWNER]),
@@ -49,6 +49,7 @@ const PROGRAMS: [(&str, Grants); 9] = [
     ),
     ("bench-zerocopy", &[CONSOLE, FRAMES, SPAWNER]),
     ("bench-spawn", &[CONSOLE, SPAWNER]),
+    ("bench-revoke", &[CONSOLE, ENDPOINT, FRAMES, SPAWNER]),
 ];
 
 fn prove(runtime: &mut Runtime) -> Proof {

@@ -21,6 +21,7 @@ mod entry;
 pub mod exception;
 pub mod exchange;
 pub mod family;
+pub mod holds;
 pub mod latency;
 pub mod loopback;
 pub mod memory;

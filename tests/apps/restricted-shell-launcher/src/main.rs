@@ -59,6 +59,9 @@ const fn pass(name: &str, capability: CapabilityRef, mode: SpawnGrantMode) -> Sp
     }
 }
 
+/// Of a process that somebody ended.
+const EXIT_TERMINATED: i64 = 137;
+
 const fn made(source: KernelCapSource) -> SpawnGrant<'static> {
     SpawnGrant {
         name: "made",
@@ -100,6 +103,25 @@ impl Tester<'_, '_> {
             equal("name of a process", refusal(&launched), INVALID)?;
         }
         Ok(())
+    }
+
+    /// A terminal has one shell: the next one ends the last, whoever has
+    /// forgotten that, and however little it does.
+    fn one_at_a_time(&mut self) -> Proof {
+        let rests = [pass("rest", self.timer, SpawnGrantMode::Raw)];
+        let first = self.launch("shell", "operator", &rests);
+        let first = first.map_err(failed("first"))?;
+        let mut first = ProcessHandleClient::from_capability(first.capability());
+        let wait = first.wait(self.ring).map_err(failed("wait"))?;
+        let clock = [pass("clock", self.timer, SpawnGrantMode::Raw)];
+        let second = self.launch("shell", "operator", &clock);
+        let second = second.map_err(failed("second"))?;
+        let ended = self.ring.wait(wait, FOREVER).map_err(ClientError::Ring);
+        let code = ended.and_then(|ended| first.finish_wait(ended));
+        equal("first", code.map_err(failed("wait"))?, EXIT_TERMINATED)?;
+        let mut second = ProcessHandleClient::from_capability(second.capability());
+        let code = second.wait_wait(self.ring, FOREVER);
+        equal("second", code.map_err(failed("wait"))?, 0)
     }
 
     fn only_its_profile(&mut self) -> Proof {
@@ -264,6 +286,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
     tester.only_what_is_held()?;
     tester.only_its_profile()?;
     tester.only_the_shell()?;
+    tester.one_at_a_time()?;
     tester.nothing_after_logout(session.capability())
 }
 

@@ -13,6 +13,9 @@ use capos::{
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
 
+const CENTURY_NS: u64 = 3_155_760_000 * 1_000_000_000;
+const EXIT_RESTLESS: i64 = 50;
+
 /// What it is to hold. `clock` was passed through by whoever launched it.
 const EXPECTED: [(&[u8], u64); 6] = [
     (b"terminal", TERMINAL_SESSION_INTERFACE_ID),
@@ -58,7 +61,17 @@ fn probe(runtime: &mut Runtime) -> Result<(), i64> {
     if code == 7 { Ok(()) } else { Err(45) }
 }
 
+/// As long as nobody ends it: what is passed as `rest` is a timer for that.
+fn rest(runtime: &mut Runtime) -> Option<()> {
+    let mut timer: TimerClient = runtime.capset().get_client(b"rest").ok()?;
+    let mut ring = runtime.ring_client().ok()?;
+    timer.sleep_wait(&mut *ring, CENTURY_NS, FOREVER).ok()
+}
+
 fn main(mut runtime: Runtime) -> i64 {
+    if runtime.capset().get(b"rest").is_ok() {
+        return rest(&mut runtime).map_or(EXIT_RESTLESS, |()| 0);
+    }
     probe(&mut runtime).err().unwrap_or(0)
 }
 

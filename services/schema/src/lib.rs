@@ -10,6 +10,16 @@
 
 extern crate alloc;
 
+/// Bindings of `bridge.capnp`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated: the schema has the documentation"
+)]
+pub mod bridge_capnp {
+    include!("generated/bridge_capnp.rs");
+}
+
 /// Bindings of `notification.capnp`.
 #[allow(
     missing_docs,
