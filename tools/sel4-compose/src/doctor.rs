@@ -11,7 +11,7 @@ use object::{Object, ObjectSegment};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::kernel::{self, CONFIG_FILE, Prefix, PrefixError};
+use crate::kernel::{self, CONFIG_FILE, PaceError, Prefix, PrefixError};
 use crate::qemu::CPU_MODEL;
 
 /// Entries of the kernel's untyped list that devices of QEMU's `pc` machine
@@ -300,6 +300,14 @@ pub fn configuration(config: &Map<String, Value>) -> Vec<Finding> {
             "for emulation, build it with -DKernelSkimWindow=OFF; keep it on real processors",
         ),
     ];
+    if let Err(error @ PaceError::Timer) = kernel::pace_of(config, true) {
+        findings.push(Finding::bad(
+            Level::Warning,
+            "PC99_TSC_FREQUENCY",
+            "where QEMU counts time in instructions, the timer of this kernel does not run",
+            &error.repair(),
+        ));
+    }
     let broken = rules.into_iter().filter(|rule| rule.0);
     findings.extend(
         broken.map(|(_, level, name, found, repair)| Finding::bad(level, name, found, repair)),
@@ -426,6 +434,18 @@ mod tests {
             assert_eq!(finding.level, Level::Warning);
             assert!(finding.to_string().contains("repair: build it with"));
         }
+    }
+
+    #[test]
+    fn a_kernel_with_mcs_needs_to_be_told_its_frequency() {
+        let measured = json!({ "KERNEL_MCS": true, "PC99_TSC_FREQUENCY": "0" });
+        let findings = configuration(&options(measured));
+        let finding = find(&findings, "PC99_TSC_FREQUENCY").unwrap();
+        assert_eq!(finding.level, Level::Warning);
+        assert!(finding.repair.contains("KernelPC99TSCFrequency=1000000000"));
+        let told = json!({ "KERNEL_MCS": true, "PC99_TSC_FREQUENCY": "1000000000" });
+        let findings = configuration(&options(told));
+        assert_eq!(find(&findings, "PC99_TSC_FREQUENCY"), None);
     }
 
     #[test]

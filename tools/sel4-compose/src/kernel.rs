@@ -12,6 +12,8 @@ use object::{Architecture, Object};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::qemu::Pace;
+
 /// Files a prefix must have, relative to it.
 const REQUIRED_FILES: [&str; 6] = [
     KERNEL_FILE,
@@ -109,6 +111,37 @@ fn version_file(directory: &Path) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
+/// Cycles per second of the processor QEMU emulates while it counts time in
+/// instructions.
+const COUNTED_TSC_HZ: u64 = 1_000_000_000;
+
+/// Why a kernel does not run where time is counted as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PaceError {
+    /// The second processor starves.
+    #[error(
+        "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
+    )]
+    Processors,
+    /// The kernel measures its clock and rounds the ratio of TSC to APIC timer
+    /// down to zero, which is its name for deadlines the emulator does not know.
+    #[error(
+        "where time is counted in instructions, the timer of this kernel with MCS does not run; {}",
+        self.repair()
+    )]
+    Timer,
+}
+
+impl PaceError {
+    /// What to do about it.
+    pub fn repair(self) -> String {
+        match self {
+            Self::Processors => "build it with -DKernelMaxNumNodes=1".into(),
+            Self::Timer => format!("build it with -DKernelPC99TSCFrequency={COUNTED_TSC_HZ}"),
+        }
+    }
+}
+
 /// A usable prefix.
 #[derive(Clone, Debug)]
 pub struct Prefix {
@@ -195,6 +228,14 @@ impl Prefix {
         self.enabled("KERNEL_MCS")
     }
 
+    /// See [`pace_of`].
+    ///
+    /// # Errors
+    /// [`PaceError`]
+    pub fn pace(&self, icount: bool) -> Result<Pace, PaceError> {
+        pace_of(&self.config, icount)
+    }
+
     /// Number of processors the kernel can use.
     pub fn node_count(&self) -> u64 {
         self.number("MAX_NUM_NODES").unwrap_or(1)
@@ -242,6 +283,26 @@ impl Prefix {
     }
 }
 
+/// What a machine's clocks count for a kernel configured so: `icount` asks for
+/// instructions, and some kernels leave no choice.
+///
+/// # Errors
+/// [`PaceError`]
+pub fn pace_of(config: &Map<String, Value>, icount: bool) -> Result<Pace, PaceError> {
+    let number = |name: &str| number_of(config.get(name));
+    let is_mcs = is_on(config.get("KERNEL_MCS"));
+    let is_single = number("MAX_NUM_NODES").unwrap_or(1) == 1;
+    let for_counted = is_mcs && number("PC99_TSC_FREQUENCY") == Some(COUNTED_TSC_HZ);
+    match icount {
+        true if !is_single => Err(PaceError::Processors),
+        true if is_mcs && !for_counted => Err(PaceError::Timer),
+        true => Ok(Pace::Repeatable),
+        // It would take the cycles of any other processor for these.
+        false if for_counted && is_single => Ok(Pace::Instructions),
+        false => Ok(Pace::Host),
+    }
+}
+
 /// Whether an option is on, as either generation of the file says it.
 pub fn is_on(value: Option<&Value>) -> bool {
     match value {
@@ -284,4 +345,32 @@ fn read_config(prefix: &Path) -> Result<Map<String, Value>, PrefixError> {
     };
     let text = fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pace(config: &Value, icount: bool) -> Result<Pace, PaceError> {
+        pace_of(config.as_object().unwrap(), icount)
+    }
+
+    #[test]
+    fn time_is_counted_as_the_kernel_can_follow() {
+        let plain = json!({});
+        assert_eq!(pace(&plain, false), Ok(Pace::Host));
+        assert_eq!(pace(&plain, true), Ok(Pace::Repeatable));
+        let smp = json!({ "MAX_NUM_NODES": "2" });
+        assert_eq!(pace(&smp, false), Ok(Pace::Host));
+        assert_eq!(pace(&smp, true), Err(PaceError::Processors));
+        let measures = json!({ "KERNEL_MCS": true, "PC99_TSC_FREQUENCY": "0" });
+        assert_eq!(pace(&measures, false), Ok(Pace::Host));
+        assert_eq!(pace(&measures, true), Err(PaceError::Timer));
+        let told = json!({ "KERNEL_MCS": true, "PC99_TSC_FREQUENCY": "1000000000" });
+        assert_eq!(pace(&told, false), Ok(Pace::Instructions));
+        assert_eq!(pace(&told, true), Ok(Pace::Repeatable));
+        let other = json!({ "KERNEL_MCS": true, "PC99_TSC_FREQUENCY": "2400000000" });
+        assert_eq!(pace(&other, true), Err(PaceError::Timer));
+    }
 }

@@ -159,8 +159,11 @@ impl<'a> Prover<'a> {
         if let Some(reason) = scenario.not_on_mcs.as_ref().filter(|_| prefix.is_mcs()) {
             return Some(format!("not with MCS: {reason}"));
         }
-        let reason = scenario.bundled_only.as_ref()?;
-        Some(format!("bundled kernels only: {reason}"))
+        if let Some(reason) = &scenario.bundled_only {
+            return Some(format!("bundled kernels only: {reason}"));
+        }
+        let pace = prefix.pace(scenario.icount);
+        pace.err().map(|error| error.to_string())
     }
 
     /// Builds what a scenario needs.

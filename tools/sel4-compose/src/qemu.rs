@@ -57,6 +57,20 @@ pub enum QemuError {
     },
 }
 
+/// What the clocks of a machine count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// The host's time.
+    #[default]
+    Host,
+    /// Instructions, one nanosecond each, and what the host takes while the
+    /// guest waits; one processor only.
+    Instructions,
+    /// Instructions, one nanosecond each; waiting takes no time. Repeatable, one
+    /// processor only.
+    Repeatable,
+}
+
 /// A virtual machine about to be started.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -70,9 +84,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// Processors.
     pub processors: u64,
-    /// Count time in instructions, one nanosecond each; repeatable, one
-    /// processor only.
-    pub icount: bool,
+    /// What its clocks count.
+    pub pace: Pace,
     /// What the CMOS clock shows at power-on; the host's time if nothing.
     pub clock: Option<String>,
     /// COM1 carries the log and there is no console: so it is where a test of
@@ -107,8 +120,14 @@ impl Machine {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.image);
-        if self.icount {
-            command.args(["-icount", "shift=0,sleep=off"]);
+        match self.pace {
+            Pace::Host => {}
+            Pace::Instructions => {
+                command.args(["-icount", "shift=0,sleep=on"]);
+            }
+            Pace::Repeatable => {
+                command.args(["-icount", "shift=0,sleep=off"]);
+            }
         }
         if let Some(base) = &self.clock {
             command.args(["-rtc", &format!("base={base},clock=vm")]);

@@ -16,7 +16,7 @@ use crate::domains::{self, Packed};
 use crate::gate::{self, GateError};
 use crate::image::PROGRAM_DIRECTORY;
 use crate::image::{self, Grant, HASHES_ENTRY, INIT_ENTRY, ImageError, MANIFEST_ENTRY};
-use crate::kernel::{Prefix, PrefixError};
+use crate::kernel::{PaceError, Prefix, PrefixError};
 use crate::qemu::{self, Machine};
 
 /// Guest memory in MiB, where nothing else is said.
@@ -60,11 +60,9 @@ pub enum SystemError {
     /// Cargo could not build a root task; its messages were shown.
     #[error("`{0}` could not be built (see cargo's messages above)")]
     RootTask(String),
-    /// Counting instructions works with one processor only.
-    #[error(
-        "time cannot be counted in instructions on a kernel for several processors; use another KERNEL, or no ICOUNT"
-    )]
-    IcountProcessors,
+    /// The kernel does not run where time is counted so.
+    #[error(transparent)]
+    Pace(#[from] PaceError),
     /// See [`Refusal`].
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -116,7 +114,7 @@ pub struct Options {
     pub root_task: Option<PathBuf>,
     /// The emulator.
     pub qemu: PathBuf,
-    /// See [`Machine::icount`].
+    /// Count time in instructions, repeatably.
     pub icount: bool,
     /// Files packed as they are under the programs, for tests: names and
     /// contents.
@@ -327,9 +325,7 @@ impl<'a> Workshop<'a> {
         contents: Contents,
         options: &Options,
     ) -> Result<System, SystemError> {
-        if options.icount && prefix.node_count() > 1 {
-            return Err(SystemError::IcountProcessors);
-        }
+        let pace = prefix.pace(options.icount)?;
         let root_task = match &options.root_task {
             Some(path) => path.clone(),
             None => build_root_task(self.places, prefix)?,
@@ -377,7 +373,7 @@ impl<'a> Workshop<'a> {
             image: files.0.join("image.elf"),
             memory_mib: contents.memory_mib,
             processors: prefix.node_count(),
-            icount: options.icount,
+            pace,
             clock: None,
             log_on_com1: false,
             debugger_port: None,
@@ -456,9 +452,7 @@ pub fn prepare_bare(
     qemu: &Path,
     icount: bool,
 ) -> Result<BareSystem, SystemError> {
-    if icount && prefix.node_count() > 1 {
-        return Err(SystemError::IcountProcessors);
-    }
+    let pace = prefix.pace(icount)?;
     let built = build_for_target(places, prefix, (package, binary), &[])?;
     let files = RunDirectory::create(&places.build)?;
     let image = files.0.join("image.elf");
@@ -469,7 +463,7 @@ pub fn prepare_bare(
         image,
         memory_mib: MEMORY_MIB,
         processors: prefix.node_count(),
-        icount,
+        pace,
         clock: None,
         log_on_com1: true,
         debugger_port: None,
