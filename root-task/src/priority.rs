@@ -18,6 +18,11 @@ pub const SERVICE: u8 = 120;
 /// Everything else.
 pub const APPLICATION: u8 = 100;
 
+/// A program whose budget went into what the system did for it: everybody else
+/// runs first, until its next period.
+pub const OUT_OF_BUDGET: u8 = 1;
+
+const _: () = assert!(OUT_OF_BUDGET < behind(APPLICATION));
 const _: () = assert!(
     APPLICATION < behind(SERVICE),
     "a spinning application delays no service"

@@ -125,8 +125,8 @@ impl World {
         named.next().map(|&(_, budget)| budget)
     }
 
-    /// Says that the process in a slot used up the budget of its program, once
-    /// for each process; it goes on when its next period begins.
+    /// Says that the process in a slot used up the budget of its program, if it
+    /// has one, and once for each process.
     #[cold]
     pub fn note_overrun(&mut self, slot: usize) {
         let Some(client) = self.client_in_mut(slot) else {
@@ -251,7 +251,8 @@ impl World {
         Ok(client)
     }
 
-    /// Ends the turn of the process in a slot: others of its class run first.
+    /// Ends the turn of the process in a slot: others of its class run first,
+    /// or everybody if it has a budget.
     #[cold]
     pub fn end_turn(&mut self, slot: usize) {
         let now = self.clock.now_ns();
@@ -259,7 +260,8 @@ impl World {
             return;
         };
         if self.fairness.spend(client.pid, now) {
-            change_priority(client, priority::behind(priority::of(client.class)));
+            change_priority(client, priority_away(client));
+            message::preserve(|| self.note_overrun(slot));
         }
     }
 
@@ -370,6 +372,14 @@ impl World {
                 AccessFault
             },
         )
+    }
+}
+
+/// The priority of a program that had its turn.
+const fn priority_away(client: &Client) -> u8 {
+    match client.limit {
+        Some(_) => priority::OUT_OF_BUDGET,
+        None => priority::behind(priority::of(client.class)),
     }
 }
 
@@ -559,8 +569,10 @@ impl Machine for World {
         let waits = self.fairness.is_spent(pid);
         if let Some(client) = self.client_mut(pid) {
             client.class = class;
-            let full = priority::of(class);
-            let now = if waits { priority::behind(full) } else { full };
+            let now = match waits {
+                true => priority_away(client),
+                false => priority::of(class),
+            };
             change_priority(client, now);
         }
     }

@@ -742,6 +742,8 @@ pub(crate) fn kernel_source(source: capos_capnp::KernelCapSource) -> Option<Kern
         Wire::WallClock => KernelCapSource::WallClock,
         Wire::EntropySource => KernelCapSource::EntropySource,
         Wire::SessionManager => KernelCapSource::SessionManager,
+        Wire::SchedulingContext => KernelCapSource::SchedulingContext,
+        Wire::SchedulingPolicy => KernelCapSource::SchedulingPolicy,
         Wire::TerminalSession => KernelCapSource::TerminalSession,
         _ => return None,
     })

@@ -38,6 +38,8 @@ const POLICY: &str = "policy";
 
 /// Rounds of work that waits for nothing: some hundredths of a second.
 const ROUNDS: u64 = 5_000_000;
+/// Exit code of a program that was ended by a fault.
+const FAULTED: i64 = 139;
 /// Time for a child to get ready.
 const SETTLED_NS: u64 = 30_000_000;
 /// A tenth of the processor.
@@ -327,7 +329,11 @@ fn kept(runtime: &mut Runtime) -> Result<Seen, Failure> {
         times
     };
     let overrun = family::spawn(runtime, NAME, &grants(OVERRUN))?;
-    that(overrun.wait(runtime)? < 0, "an overrun that is a fault")?;
+    equal(
+        "an overrun that is a fault",
+        overrun.wait(runtime)?,
+        FAULTED,
+    )?;
     let spinner = family::spawn(runtime, NAME, &grants(SPIN))?;
     let seen = {
         let mut tools = tools(runtime)?;
