@@ -127,12 +127,12 @@ pub fn boot(bootinfo: &BootInfoPtr) -> Result<Gate, BootError> {
     log!("memory {}", Megabytes(broker.usage().free_bytes));
     let mut clock = open_clock(&mut broker)?;
     log!("clock {} kHz", clock.tsc_khz());
+    open_reply(&mut broker)?;
     #[cfg(feature = "baseline")]
     crate::baseline::measure(&mut broker, bootinfo)?;
     let reading = rtc::read(&mut broker, &clock)?;
     let endpoint = broker.create_object(broker.sizes().object(ObjectKind::Endpoint))?;
     let endpoint = cap::Endpoint::from_bits(endpoint.slot().0.into());
-    open_reply(&mut broker)?;
     let (timer, notification) = open_timer(&mut broker, &mut clock)?;
     let means = Means::new(&mut broker, bootinfo, endpoint)?;
     let archive = Archive::new(sel4_root_task::boot_archive())?;

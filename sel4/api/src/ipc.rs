@@ -28,10 +28,16 @@ pub fn set_reply_object(reply: cap::Reply) {
 
 #[inline(always)]
 fn reply_object() -> Word {
-    if cfg!(sel4_config = "KERNEL_MCS") {
-        REPLY.load(Ordering::Relaxed)
-    } else {
-        0
+    reply_word(None)
+}
+
+/// The reply object named, or the program's.
+#[inline(always)]
+fn reply_word(reply: Option<cap::Reply>) -> Word {
+    match reply {
+        _ if !cfg!(sel4_config = "KERNEL_MCS") => 0,
+        Some(reply) => reply.bits(),
+        None => REPLY.load(Ordering::Relaxed),
     }
 }
 
@@ -127,6 +133,15 @@ impl cap::Endpoint {
         split(unsafe { syscalls::recv(sel4_raw::seL4_SysRecv, self.bits(), reply_object()) })
     }
 
+    /// As [`recv_with_mrs`](Self::recv_with_mrs), with a reply object of this
+    /// thread's own on kernels with MCS; `None` is the program's
+    /// ([`set_reply_object`]).
+    #[inline]
+    pub fn recv_with_reply(self, reply: Option<cap::Reply>) -> (MessageInfo, Badge, Registers) {
+        // SAFETY: the number is a receive; the buffer is B1's.
+        split(unsafe { syscalls::recv(sel4_raw::seL4_SysRecv, self.bits(), reply_word(reply)) })
+    }
+
     /// Receives what will never be answered, and so takes no reply object
     /// (`seL4_Wait` with MCS); words beyond the message's length are arbitrary.
     #[inline]
@@ -161,6 +176,18 @@ impl cap::Endpoint {
         info: MessageInfo,
         words: Registers,
     ) -> (MessageInfo, Badge, Registers) {
+        self.reply_recv_with_reply(info, words, None)
+    }
+
+    /// As [`reply_recv_with_mrs`](Self::reply_recv_with_mrs), with the reply
+    /// object of [`recv_with_reply`](Self::recv_with_reply).
+    #[inline]
+    pub fn reply_recv_with_reply(
+        self,
+        info: MessageInfo,
+        words: Registers,
+        reply: Option<cap::Reply>,
+    ) -> (MessageInfo, Badge, Registers) {
         // SAFETY: the number is a reply and receive; the buffer is B1's.
         split(unsafe {
             syscalls::send_recv(
@@ -168,7 +195,7 @@ impl cap::Endpoint {
                 self.bits(),
                 info.into_word(),
                 words,
-                reply_object(),
+                reply_word(reply),
             )
         })
     }
@@ -193,7 +220,7 @@ impl cap::Notification {
     #[inline]
     pub fn wait(self) -> Badge {
         // SAFETY: the number is a receive; the buffer is B1's.
-        unsafe { syscalls::recv(number::WAIT, self.bits(), reply_object()).badge }
+        unsafe { syscalls::recv(number::WAIT, self.bits(), 0).badge }
     }
 
     /// `seL4_Poll`: takes the word without blocking; zero where nothing was
@@ -201,7 +228,7 @@ impl cap::Notification {
     #[inline]
     pub fn poll(self) -> Badge {
         // SAFETY: the number is a receive; the buffer is B1's.
-        unsafe { syscalls::recv(number::NB_WAIT, self.bits(), reply_object()).badge }
+        unsafe { syscalls::recv(number::NB_WAIT, self.bits(), 0).badge }
     }
 }
 

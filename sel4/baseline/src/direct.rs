@@ -154,6 +154,8 @@ pub fn measure(pool: &mut Pool, bootinfo: &BootInfo, sink: &mut Sink<'_>) -> Res
     share(pool, &worker)?;
     worker.start(pool, bootinfo, serve)?;
     let mut client = Client::new(pool, &service, CLIENT)?;
+    client.call(Method::Echo)?;
+    worker.make_passive()?;
     calls(&mut client, sink)?;
     sessions(&mut client, sink)?;
     bounds(pool, &mut client)?;

@@ -8,7 +8,7 @@ use sel4::{
 use crate::Sink;
 use crate::pool::{Pool, absolute};
 use crate::samples::{Samples, timed};
-use crate::worker::{FIRST_SLOT, Space, Worker, ready};
+use crate::worker::{FIRST_SLOT, Space, Worker, own_reply, ready};
 
 /// The initial thread's priority: a call takes the fast path where the server's
 /// is no lower.
@@ -25,10 +25,11 @@ const WANT_CAP: Word = 1;
 extern "C" fn echo() -> ! {
     ready();
     let service: cap::Endpoint = Cap::from_bits(SERVICE);
-    let (mut info, _, mut words) = service.recv_with_mrs();
+    let reply = Some(own_reply());
+    let (mut info, _, mut words) = service.recv_with_reply(reply);
     loop {
         let answer = MessageInfo::new(0, 0, info.length());
-        (info, _, words) = service.reply_recv_with_mrs(answer, words);
+        (info, _, words) = service.reply_recv_with_reply(answer, words, reply);
     }
 }
 
@@ -38,12 +39,13 @@ extern "C" fn give() -> ! {
     ready();
     with_ipc_buffer_mut(|buffer| buffer.set_cap(0, sel4::CPtr::from_bits(SERVICE)));
     let service: cap::Endpoint = Cap::from_bits(SERVICE);
-    let (mut info, _, _) = service.recv_with_mrs();
+    let reply = Some(own_reply());
+    let (mut info, _, _) = service.recv_with_reply(reply);
     loop {
         let caps = usize::from(info.label() == WANT_CAP);
         // Receiving without a receive slot leaves the named capability there.
         let answer = MessageInfo::new(0, caps, 0);
-        (info, _, _) = service.reply_recv_with_mrs(answer, [0; 4]);
+        (info, _, _) = service.reply_recv_with_reply(answer, [0; 4], reply);
     }
 }
 
@@ -78,6 +80,9 @@ fn server(
     let own = worker.slot(SERVICE);
     own.copy(&absolute(service.cptr()), CapRights::all())?;
     worker.start(pool, bootinfo, entry)?;
+    // Once it has answered it waits for the next call.
+    service.call_with_mrs(MessageInfo::new(0, 0, 0), [0; 4]);
+    worker.make_passive()?;
     Ok((worker, service))
 }
 

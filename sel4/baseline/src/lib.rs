@@ -34,7 +34,8 @@ pub const SLOTS: usize = 2048;
 /// Where results go: a name and what was sampled.
 pub type Sink<'a> = dyn FnMut(&str, &Samples) + 'a;
 
-/// Measures everything here.
+/// Measures everything here. On kernels with MCS the caller has named its reply
+/// object ([`sel4::set_reply_object`]), and servers run on their callers' time.
 ///
 /// # Errors
 /// The kernel's first refusal; lines before it are good.

@@ -10,8 +10,9 @@
 use sel4::fault::VmFault;
 use sel4::init_thread::slot;
 use sel4::{
-    AbsoluteCPtr, BootInfo, CNodeCapData, CPtr, Cap, CapRights, Error, Fault, FaultKind,
-    MessageInfo, ObjectBlueprint, Result, UserContext, Word, cap, with_ipc_buffer,
+    AbsoluteCPtr, Badge, BootInfo, Budget, CNodeCapData, CPtr, Cap, CapRights, Error,
+    FAULT_HANDLER_IN_TCB, Fault, FaultKind, MessageInfo, ObjectBlueprint, Result, UserContext,
+    Word, cap, with_ipc_buffer,
 };
 
 use crate::pool::{Pool, absolute};
@@ -20,8 +21,14 @@ use crate::pool::{Pool, absolute};
 pub const CSPACE_BITS: usize = 8;
 /// Where its endpoint for faults and for saying that it is ready is.
 const CONTROL_SLOT: Word = 1;
-/// The first slot that is the caller's to fill.
+/// The first slot that is the caller's to fill, up to [`REPLY_SLOT`].
 pub const FIRST_SLOT: Word = 2;
+/// Where it has its reply object, on kernels with MCS.
+pub const REPLY_SLOT: Word = (1 << CSPACE_BITS) - 1;
+/// The badge of its faults.
+const FAULT_BADGE: Badge = 1;
+/// How long its turns are among threads of its priority, in microseconds.
+const SLICE_US: u64 = 10_000;
 /// A worker's stack, in a place that nothing else is mapped at.
 const STACK: usize = 0x5000_0000_0000;
 const STACK_PAGES: usize = 4;
@@ -56,6 +63,8 @@ pub struct Worker {
     /// Where its faults arrive.
     pub control: cap::Endpoint,
     stack: usize,
+    /// What it has its time from, where that is an object.
+    time: Option<cap::SchedContext>,
 }
 
 impl Worker {
@@ -97,15 +106,41 @@ impl Worker {
             vspace,
             control,
             stack,
+            time: make_time(pool, bootinfo)?,
         };
-        worker
-            .slot(CONTROL_SLOT)
-            .mint(&absolute(control.cptr()), CapRights::all(), 1)?;
+        let from = absolute(control.cptr());
+        let own = worker.slot(CONTROL_SLOT);
+        own.mint(&from, CapRights::all(), FAULT_BADGE)?;
+        let handler = if FAULT_HANDLER_IN_TCB {
+            let badged = pool.slot()?;
+            badged.mint(&from, CapRights::all(), FAULT_BADGE)?;
+            CPtr::from_bits(badged.path().bits())
+        } else {
+            CPtr::from_bits(CONTROL_SLOT)
+        };
+        if let Some(blueprint) = ObjectBlueprint::reply() {
+            let reply: cap::Reply = pool.object(blueprint)?;
+            worker.slot(REPLY_SLOT).move_(&absolute(reply.cptr()))?;
+        }
         let guard = CNodeCapData::skip_high_bits(CSPACE_BITS);
-        let fault_slot = CPtr::from_bits(CONTROL_SLOT);
-        tcb.tcb_configure(fault_slot, cspace, guard, vspace, buffer_at as Word, buffer)?;
+        tcb.tcb_configure(handler, cspace, guard, vspace, buffer_at as Word, buffer)?;
         tcb.tcb_set_sched_params(slot::TCB.cap(), 0, priority)?;
+        if let Some(time) = worker.time {
+            time.sched_context_bind(tcb)?;
+        }
         Ok(worker)
+    }
+
+    /// Takes the time of a server that waits for calls: from now on it runs on
+    /// its callers'. Nothing on kernels where time is no object.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make_passive(&self) -> Result<()> {
+        match self.time {
+            Some(time) => time.sched_context_unbind(),
+            None => Ok(()),
+        }
     }
 
     /// A slot of its CSpace.
@@ -158,6 +193,24 @@ impl Worker {
         }
         share_page(pool, bootinfo, self.vspace, page)
     }
+}
+
+/// A scheduling context without a limit, where there are such objects.
+fn make_time(pool: &mut Pool, bootinfo: &BootInfo) -> Result<Option<cap::SchedContext>> {
+    let Some(blueprint) = ObjectBlueprint::thread_time() else {
+        return Ok(None);
+    };
+    let time = pool.object(blueprint)?;
+    let control = bootinfo.sched_control_of(0);
+    let control = control.ok_or(Error::InvalidCapability)?;
+    control.sched_control_configure(time, Budget::unlimited(SLICE_US), 0)?;
+    Ok(Some(time))
+}
+
+/// What a worker that answers does so through, on kernels with MCS.
+#[must_use]
+pub const fn own_reply() -> cap::Reply {
+    Cap::from_bits(REPLY_SLOT)
 }
 
 /// What a worker says before it serves: a label that no fault has.

@@ -79,11 +79,13 @@ pub struct Arrived {
     words: Words,
 }
 
-/// One end's way to speak: an endpoint, and where a capability arrives.
+/// One end's way to speak: an endpoint, where a capability arrives, and what a
+/// server answers through.
 #[derive(Clone, Copy, Debug)]
 pub struct Sel4DirectTransport {
     endpoint: cap::Endpoint,
     arrival: Option<AbsoluteCPtr>,
+    reply: Option<cap::Reply>,
 }
 
 impl Sel4DirectTransport {
@@ -94,6 +96,7 @@ impl Sel4DirectTransport {
         Self {
             endpoint,
             arrival: None,
+            reply: None,
         }
     }
 
@@ -104,8 +107,18 @@ impl Sel4DirectTransport {
     pub fn receiving(endpoint: cap::Endpoint, arrival: AbsoluteCPtr) -> Self {
         with_ipc_buffer_mut(|buffer| buffer.set_recv_slot(&arrival));
         Self {
-            endpoint,
             arrival: Some(arrival),
+            ..Self::new(endpoint)
+        }
+    }
+
+    /// The same for a server that has a reply object of its own, on kernels with
+    /// MCS; otherwise it is the program's ([`sel4::set_reply_object`]).
+    #[must_use]
+    pub const fn replying_through(self, reply: cap::Reply) -> Self {
+        Self {
+            reply: Some(reply),
+            ..self
         }
     }
 
@@ -135,7 +148,7 @@ impl Sel4DirectTransport {
     /// Waits for a server's first call.
     #[must_use]
     pub fn receive(&self) -> Arrived {
-        let (info, badge, words) = self.endpoint.recv_with_mrs();
+        let (info, badge, words) = self.endpoint.recv_with_reply(self.reply);
         Arrived { info, badge, words }
     }
 
@@ -159,7 +172,9 @@ impl Sel4DirectTransport {
             with_ipc_buffer_mut(|buffer| buffer.set_cap(0, given));
         }
         let info = MessageInfo::new(answer.label, caps, answer.length);
-        let (info, badge, words) = self.endpoint.reply_recv_with_mrs(info, answer.words);
+        let (info, badge, words) =
+            self.endpoint
+                .reply_recv_with_reply(info, answer.words, self.reply);
         Arrived { info, badge, words }
     }
 

@@ -12,7 +12,7 @@ use sel4_direct::transport::{
 };
 use sel4_direct::{Descriptor, Progress, process_tx_queue, queue};
 
-use crate::worker::{CSPACE_BITS, FIRST_SLOT, ready};
+use crate::worker::{CSPACE_BITS, FIRST_SLOT, REPLY_SLOT, own_reply, ready};
 
 /// Slots of the server's CSpace that whoever makes it fills.
 pub const SERVICE: Word = FIRST_SLOT;
@@ -43,7 +43,7 @@ pub const SHARED: usize = 0x5300_0000_0000;
 pub const WINDOW: usize = 0x5400_0000_0000;
 
 const _: () = assert!(QUEUES * queue::ENTRIES as usize * size_of::<Word>() <= sel4::GRANULE_SIZE);
-const _: () = assert!(FRAME + FRAMES as Word <= 1 << CSPACE_BITS);
+const _: () = assert!(FRAME + FRAMES as Word <= REPLY_SLOT);
 
 struct Server {
     sessions: SessionCaps<cap_type::Endpoint>,
@@ -241,7 +241,8 @@ impl Service for Server {
 /// Serves for ever.
 pub extern "C" fn serve() -> ! {
     let endpoint = Cap::from_bits(SERVICE);
-    let transport = Sel4DirectTransport::receiving(endpoint, own(ARRIVED));
+    let transport =
+        Sel4DirectTransport::receiving(endpoint, own(ARRIVED)).replying_through(own_reply());
     let mut server = Server {
         sessions: SessionCaps::at(own(ROOT), SESSIONS as u32),
         open: [const { None }; SESSIONS],
