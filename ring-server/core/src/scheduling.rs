@@ -13,7 +13,7 @@
 //! is one that gives nothing, and makes others.
 //!
 //! # Invariants
-//! - **T1** A context is bound to a thread exactly while that live thread's
+//! - **I1** A context is bound to a thread exactly while that live thread's
 //!   place names the context; a revoked context is bound to none.
 
 use capnp::Word;
@@ -51,7 +51,7 @@ const CONTEXTS: u32 = 256;
 pub(crate) struct Policy {
     weight: u16,
     class: LatencyClass,
-    /// The context it is bound to (T1).
+    /// The context it is bound to (I1).
     context: Option<u32>,
     /// Budgets it used up.
     depletions: u64,
@@ -412,7 +412,7 @@ impl<M: Machine> Server<M> {
         Ok(outcome)
     }
 
-    /// Lets the thread a context is bound to take turns again (T1).
+    /// Lets the thread a context is bound to take turns again (I1).
     fn unbind_context(&mut self, machine: &mut M, index: u32) {
         let context = self.contexts.table.get_mut(index);
         let Some(bound) = context.and_then(|context| context.bound.take()) else {
@@ -540,21 +540,21 @@ impl<M: Machine> Server<M> {
         Ok(self.answer(machine, caller, sqe, emitted))
     }
 
-    /// Asserts T1.
+    /// Asserts I1.
     pub(crate) fn check_contexts(&self) {
         self.contexts.table.check();
         for (number, context) in self.contexts.table.iter() {
             assert!(
                 !context.is_revoked || context.bound.is_none(),
-                "T1: revoked"
+                "I1: revoked"
             );
             if let Some(bound) = context.bound {
                 let process = self.process(bound.thread.pid);
-                let process = process.expect("T1: bound to a process that lives");
+                let process = process.expect("I1: bound to a process that lives");
                 let thread = process.threads[bound.index];
-                assert_eq!(thread, Some(bound.thread.tid), "T1: a live thread");
+                assert_eq!(thread, Some(bound.thread.tid), "I1: a live thread");
                 let named = process.policies[bound.index].context;
-                assert_eq!(named, Some(number), "T1: context {number}");
+                assert_eq!(named, Some(number), "I1: context {number}");
             }
         }
         for process in self.processes.iter().flatten() {
@@ -562,7 +562,7 @@ impl<M: Machine> Server<M> {
                 let context = self.contexts.table.get(number);
                 let bound = context.and_then(|context| context.bound);
                 let pid = bound.map(|bound| bound.thread.pid);
-                assert_eq!(pid, Some(process.pid), "T1: place names context {number}");
+                assert_eq!(pid, Some(process.pid), "I1: place names context {number}");
             }
         }
     }

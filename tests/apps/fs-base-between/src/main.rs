@@ -31,8 +31,11 @@ const WATCH_NS: u64 = 3_000_000_000;
 /// Looks between two questions for the time. Few: each question sets the base
 /// right.
 const LOOKS: u32 = 5_000_000;
-/// `seL4_Yield` on a kernel without scheduling contexts.
+/// `seL4_Yield` on a kernel without MCS, and with.
 const YIELD: u64 = -7_i64 as u64;
+const YIELD_MCS: u64 = -11_i64 as u64;
+/// Held where the kernel has MCS.
+const MCS: &[u8] = b"mcs";
 
 global_asm!(
     ".pushsection .tdata, \"awT\", @progbits",
@@ -92,24 +95,31 @@ fn write_base() {
     unsafe { asm!("wrfsbase {}", in(reg) decoy, options(nomem, nostack)) };
 }
 
-fn yield_processor() {
+fn yield_processor(number: u64) {
     // SAFETY: the code keeps the stack, and what a system call changes is named.
     unsafe {
         asm!("call {code}", code = in(reg) black_box(RAW_SYSCALL.as_ptr()),
-             inout("rdx") YIELD => _, inout("rdi") 0_u64 => _, inout("rsi") 0_u64 => _,
+             inout("rdx") number => _, inout("rdi") 0_u64 => _, inout("rsi") 0_u64 => _,
              out("rax") _, out("rcx") _, out("r8") _, out("r9") _, out("r10") _,
              out("r11") _, out("r12") _, out("r13") _, out("r14") _, out("r15") _);
     }
 }
 
+const YIELDS: &str = "yields";
+const YIELDS_MCS: &str = "yields-mcs";
+
 type Villain = (&'static str, fn());
 
-const VILLAINS: [Villain; 3] = [
+const VILLAINS: [Villain; 4] = [
     ("selector", load_selector),
     ("base", write_base),
-    ("yields", || {
+    (YIELDS, || {
         load_selector();
-        yield_processor();
+        yield_processor(YIELD);
+    }),
+    (YIELDS_MCS, || {
+        load_selector();
+        yield_processor(YIELD_MCS);
     }),
 ];
 const VICTIMS: [&str; 2] = ["victim-1", "victim-2"];
@@ -155,8 +165,15 @@ fn start(runtime: &mut Runtime, role: &str) -> Result<Child, Failure> {
 
 fn prove(runtime: &mut Runtime) -> Proof {
     let mut villains = Vec::new();
+    let is_mcs = runtime.capset().get(MCS).is_ok();
     for (role, _) in VILLAINS {
-        if role != "base" || has_wrfsbase() {
+        let applies = match role {
+            "base" => has_wrfsbase(),
+            YIELDS => !is_mcs,
+            YIELDS_MCS => is_mcs,
+            _ => true,
+        };
+        if applies {
             villains.push(start(runtime, role)?);
         }
     }

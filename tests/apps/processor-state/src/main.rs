@@ -88,7 +88,7 @@ macro_rules! one {
 
 type Crime = (&'static [u8], fn());
 
-const CRIMES: [Crime; 9] = [
+const CRIMES: [Crime; 10] = [
     (b"single-step", || {
         trap_with(flag::TRAP);
     }),
@@ -96,6 +96,9 @@ const CRIMES: [Crime; 9] = [
     (b"raw-nested-task", || raw_with(flag::NESTED_TASK, 0x1234)),
     (b"raw-yield-trap-flag", || {
         raw_with(flag::TRAP, -7_i64 as u64)
+    }),
+    (b"raw-yield-trap-flag-mcs", || {
+        raw_with(flag::TRAP, -11_i64 as u64)
     }),
     (b"halt", one!("hlt")),
     (
