@@ -375,20 +375,27 @@ impl Client {
             cap_of::<cap_type::SchedContext>(time).sched_context_consumed()?;
             return Ok(());
         }
-        let (core, badge) = (self.core_of(index), badge_of(self.pid, index));
-        self.times[index] = means.make_time(broker, core, None, badge)?;
-        let Some(limit) = self.limit else {
-            return Ok(());
-        };
-        let used = self.times.iter().flatten().count();
-        let share = kernel_budget(limit.shared_by(used.max(1)));
-        for (place, time) in self.times.iter().enumerate() {
-            if let Some(time) = time {
-                let badge = badge_of(self.pid, place);
-                means.set_time(time, self.core_of(place), Some(share), badge)?;
+        let places = self.places() + 1;
+        let share = self
+            .limit
+            .map(|limit| kernel_budget(limit.shared_by(places)));
+        if share.is_some() {
+            // Where this fails the others have less than they might.
+            for (place, time) in self.times.iter().enumerate() {
+                if let Some(time) = time {
+                    let badge = badge_of(self.pid, place);
+                    means.set_time(time, self.core_of(place), share, badge)?;
+                }
             }
         }
+        let (core, badge) = (self.core_of(index), badge_of(self.pid, index));
+        self.times[index] = means.make_time(broker, core, share, badge)?;
         Ok(())
+    }
+
+    /// How many places for threads have been used.
+    pub fn places(&self) -> usize {
+        self.times.iter().flatten().count()
     }
 
     /// Changes the turns of a thread.
@@ -406,10 +413,17 @@ impl Client {
             Turn::Slice(slice_us) => Budget::unlimited(slice_us),
             Turn::Budget(budget) => kernel_budget(budget),
         };
-        means.set_time(time, self.core_of(index), Some(budget), badge)?;
         match turn {
-            Turn::Slice(_) => Means::ignore_overruns(thread.tcb()),
-            Turn::Budget(_) => means.report_overruns(thread.tcb(), badge),
+            Turn::Slice(_) => Means::ignore_overruns(thread.tcb())?,
+            Turn::Budget(_) => means.report_overruns(thread.tcb(), badge)?,
+        }
+        means.set_time(time, self.core_of(index), Some(budget), badge)
+    }
+
+    /// Notes what the kernel said the thread in a place had, once and for all.
+    pub fn note_use(&mut self, index: usize, consumed_us: u64) {
+        if let Some(thread) = self.thread_at_mut(index) {
+            thread.runtime_us = thread.runtime_us.saturating_add(consumed_us);
         }
     }
 

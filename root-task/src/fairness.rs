@@ -14,9 +14,13 @@
 //! the time, however many they are. What a process had is one slice and at most
 //! one entry more: its budget and the submission that exceeded it.
 //!
-//! A process with a budget of its own has its turn when that is used up, and
-//! comes back after as long as the budget makes it wait for such a time, in no
-//! order with those that have none.
+//! A process with a budget of its own has its turn when that is used up, or a
+//! slice if that is shorter, and comes back after as long as the budget makes it
+//! wait for such a time, in no order with those that have none. Counted is also
+//! what comes after its entry until the next event, and for each entry and each
+//! time it is woken what the kernel takes for that.
+//!
+//! Whatever makes the kernel begin a thread's turn anew counts as that turn.
 //!
 //! Time is counted for the process and not for the thread: a thread can speak
 //! for its siblings, but for nobody else (`crate::client`, N1).
@@ -36,6 +40,10 @@ use crate::clock::{Clock, rdtsc};
 const SLICE_NS: u64 = 10_000_000;
 /// How long one entry may go on taking submissions.
 const BUDGET_NS: u64 = 1_000_000;
+/// What the kernel takes to bring an entry and to let the thread go on, or to
+/// bring an interrupt and wake a thread: `raw-fault-round-trip-by-registers`,
+/// which is 2,490 instructions with MCS, rounded up.
+const KERNEL_NS: u64 = 3_000;
 
 /// A process that had its turn.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +59,8 @@ struct Spent {
 struct Turn {
     /// The root task's time it may have, in ticks.
     ticks: u64,
-    /// How many times as long it is away then, if it has a budget.
-    pause: Option<u64>,
+    /// What makes it wait, if it has a budget.
+    budget: Option<CpuBudget>,
 }
 
 /// What processes had of the root task's time.
@@ -64,6 +72,9 @@ pub struct Fairness {
     /// Ticks each process had since its last turn ended.
     used: [u64; PROCESS_SLOTS],
     turns: [Turn; PROCESS_SLOTS],
+    /// Whose budget pays for what comes before the next event.
+    payer: Option<usize>,
+    kernel_ticks: u64,
     spent: VecDeque<Spent>,
     restored_ns: u64,
 }
@@ -73,7 +84,7 @@ impl Turn {
     const fn of(slice_ticks: u64) -> Self {
         Self {
             ticks: slice_ticks,
-            pause: None,
+            budget: None,
         }
     }
 }
@@ -89,6 +100,8 @@ impl Fairness {
             budget_ticks: ticks(BUDGET_NS),
             entered: 0,
             used: [0; PROCESS_SLOTS],
+            payer: None,
+            kernel_ticks: ticks(KERNEL_NS),
             spent: VecDeque::with_capacity(PROCESS_SLOTS),
             restored_ns: 0,
         }
@@ -113,16 +126,48 @@ impl Fairness {
         let Some(used) = self.used.get_mut(slot) else {
             return false;
         };
-        *used += rdtsc().wrapping_sub(self.entered);
-        *used > self.turns[slot].ticks
+        let now = rdtsc();
+        *used += now.wrapping_sub(self.entered);
+        let turn = &self.turns[slot];
+        if turn.budget.is_some() {
+            *used += self.kernel_ticks;
+            self.entered = now;
+            self.payer = Some(slot);
+        }
+        *used > turn.ticks
     }
 
-    /// Makes a process's turn as long as its budget.
-    pub fn limit(&mut self, pid: Pid, budget: CpuBudget) {
-        let slice_us = SLICE_NS / 1000;
+    /// Counts what came after the entry of a process with a budget; its slot if
+    /// it had its turn with that.
+    #[inline]
+    pub fn charge_rest(&mut self) -> Option<usize> {
+        let slot = self.payer.take()?;
+        self.used[slot] += rdtsc().wrapping_sub(self.entered);
+        (self.used[slot] > self.turns[slot].ticks).then_some(slot)
+    }
+
+    /// Counts that a thread of a process with a budget is woken.
+    #[inline]
+    pub fn charge_wakeup(&mut self, pid: Pid) {
+        self.used[pid.slot()] += self.kernel_ticks;
+    }
+
+    /// Counts so many microseconds for a process, with its present entry.
+    pub fn charge_us(&mut self, pid: Pid, us: u64) {
+        self.used[pid.slot()] += self.ticks(us);
+    }
+
+    const fn ticks(&self, us: u64) -> u64 {
+        us.saturating_mul(self.slice_ticks) / (SLICE_NS / 1000)
+    }
+
+    /// A process begins with nothing used; its turn is as long as its budget.
+    pub fn start(&mut self, pid: Pid, budget: Option<CpuBudget>) {
+        self.used[pid.slot()] = 0;
+        let ticks = budget.map_or(self.slice_ticks, |budget| self.ticks(budget.budget_us()));
         self.turns[pid.slot()] = Turn {
-            ticks: (budget.budget_us() * self.slice_ticks / slice_us).min(self.slice_ticks),
-            pause: Some((budget.period_us() - budget.budget_us()).div_ceil(budget.budget_us())),
+            ticks: ticks.min(self.slice_ticks),
+            budget,
         };
     }
 
@@ -133,9 +178,12 @@ impl Fairness {
         if self.is_spent(pid) {
             return false;
         }
-        let pause = self.turns[pid.slot()].pause;
-        let due_ns = match pause {
-            Some(pause) => now_ns + used_ns.saturating_mul(pause),
+        let budget = self.turns[pid.slot()].budget;
+        let due_ns = match budget {
+            Some(budget) => {
+                let rest_us = budget.period_us() - budget.budget_us();
+                now_ns + used_ns.saturating_mul(rest_us) / budget.budget_us()
+            }
             None => {
                 let mut others = self.spent.iter().rev().filter(|spent| !spent.is_limited);
                 let last_ns = others.next().map_or(self.restored_ns, |s| s.due_ns);
@@ -143,7 +191,7 @@ impl Fairness {
             }
         };
         let place = self.spent.partition_point(|spent| spent.due_ns <= due_ns);
-        let is_limited = pause.is_some();
+        let is_limited = budget.is_some();
         let spent = Spent {
             pid,
             due_ns,

@@ -10,7 +10,7 @@
 //! - **G2** Nothing here waits for an application.
 
 use ring_server_core::{ENTER_REJECTED, Entry, Overrun, Pid, Server};
-use sel4::fault::{UnknownSyscall, UserException, VmFault};
+use sel4::fault::{TIMEOUT_CONSUMED, UnknownSyscall, UserException, VmFault};
 use sel4::{
     FAST_MESSAGE_REGISTERS, Fault, FaultKind, MessageInfo, Word, cap, with_ipc_buffer,
     with_ipc_buffer_mut,
@@ -114,6 +114,10 @@ impl Gate {
         let mut next = Next::Receive;
         loop {
             self.set_timer();
+            if let Some(slot) = self.world.fairness.charge_rest() {
+                self.world.end_turn(slot);
+                self.set_timer();
+            }
             let (info, badge, words) = match next {
                 Next::Receive => self.endpoint.recv_with_mrs(),
                 Next::Answer(info, words) => self.endpoint.reply_recv_with_mrs(info, words),
@@ -262,7 +266,7 @@ impl Gate {
             Ok(FaultKind::UnknownSyscall) => self.on_trap(speaker, words),
             Ok(FaultKind::VmFault) => self.on_page_fault(speaker, words),
             Ok(FaultKind::UserException) => self.on_exception(speaker, words),
-            Ok(FaultKind::Timeout) => self.on_overrun(speaker),
+            Ok(FaultKind::Timeout) => self.on_overrun(speaker, words[TIMEOUT_CONSUMED]),
             Ok(FaultKind::CapFault) => match Fault::decode(info, words) {
                 Ok(Fault::CapFault(fault)) => self.kill(speaker, &Crime::CapFault(fault)),
                 _ => Next::Receive,
@@ -426,10 +430,11 @@ impl Gate {
     /// A budget is used up: the program's, or that of a scheduling context. The
     /// kernel lets the thread go on when its next period begins.
     #[cold]
-    fn on_overrun(&mut self, speaker: Speaker) -> Next {
-        let Some(client) = self.world.client_in(speaker.slot) else {
+    fn on_overrun(&mut self, speaker: Speaker, consumed_us: u64) -> Next {
+        let Some(client) = self.world.client_in_mut(speaker.slot) else {
             return Next::Receive;
         };
+        client.note_use(speaker.index, consumed_us);
         let pid = client.pid;
         if client.limit.is_some() {
             self.world.note_overrun(speaker.slot);

@@ -552,9 +552,7 @@ impl Machine for World {
         match message::preserve(|| self.build(pid, class, capset)) {
             Ok(client) => {
                 log!("pid {} is {}", pid.raw(), client.name);
-                if let Some(limit) = client.limit {
-                    self.fairness.limit(pid, limit);
-                }
+                self.fairness.start(pid, client.limit);
                 self.clients[pid.slot()] = Some(Box::new(client));
                 Ok(())
             }
@@ -613,8 +611,13 @@ impl Machine for World {
         let client = place.filter(|client| client.pid == thread.pid);
         let client = client.ok_or(ThreadRefused)?;
         let (broker, means) = (&mut self.broker, &self.means);
+        let places = client.places();
         let added =
             message::preserve(|| client.add_thread(broker, means, (thread.tid, index), entry));
+        if let Some(limit) = client.limit.filter(|_| client.places() > places) {
+            // The kernel gives threads that do not run a new budget.
+            self.fairness.charge_us(thread.pid, limit.budget_us());
+        }
         added.map_err(|error| {
             log!("no thread for pid {}: {error}", thread.pid.raw());
             ThreadRefused
@@ -636,6 +639,8 @@ impl Machine for World {
     fn set_turn(&mut self, thread: ThreadRef, index: usize, turn: Turn) -> Result<(), TurnRefused> {
         let client = self.client(thread.pid).ok_or(TurnRefused)?;
         let set = message::preserve(|| client.set_turn(&self.means, index, turn));
+        // The kernel begins a new turn with it.
+        self.fairness.charge_us(thread.pid, turn.length_us());
         set.map_err(|_| TurnRefused)
     }
 
@@ -678,6 +683,9 @@ impl Machine for World {
     fn resume(&mut self, thread: ThreadRef, rax: u64) {
         if let Some(client) = self.client_mut(thread.pid) {
             continue_with(client, thread.tid, rax);
+            if client.limit.is_some() {
+                self.fairness.charge_wakeup(thread.pid);
+            }
         }
     }
 }

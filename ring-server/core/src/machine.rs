@@ -154,6 +154,17 @@ pub enum Turn {
     Budget(CpuBudget),
 }
 
+impl Turn {
+    /// Its length in microseconds.
+    #[must_use]
+    pub const fn length_us(self) -> u64 {
+        match self {
+            Self::Slice(slice_us) => slice_us,
+            Self::Budget(budget) => budget.budget_us(),
+        }
+    }
+}
+
 /// The machine does not let this thread have other turns: its program has a
 /// budget of its own, or there are no budgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

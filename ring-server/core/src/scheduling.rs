@@ -122,8 +122,8 @@ impl Context {
         Binding { state, thread }
     }
 
-    /// What is left of the budget at least: what was used between two looks
-    /// counts for the period of the later one.
+    /// What is left of the budget, by periods counted from binding; what was
+    /// used between two looks counts for the period of the later one.
     fn remaining_ns(&mut self, now_ns: u64, runtime_ns: u64) -> u64 {
         let (budget_ns, period_ns) = (self.spec.budget_ns, self.spec.period_ns.max(1));
         let Some(bound) = &mut self.bound else {

@@ -311,6 +311,24 @@ impl<M: Machine> Server<M> {
         Ok(grants)
     }
 
+    /// Whether a process may have a kernel source made for its child. Authority
+    /// over how threads are scheduled comes from a manifest and goes from parent
+    /// to child.
+    fn may_make(&self, from: Pid, source: KernelCapSource) -> bool {
+        let wanted = match source {
+            KernelCapSource::SchedulingContext => Object::SchedulingContexts,
+            KernelCapSource::SchedulingPolicy => Object::SchedulingPolicy,
+            _ => return true,
+        };
+        let holds = self.process(from).map(|process| process.caps.iter());
+        holds.is_some_and(|mut holds| {
+            holds.any(|(_, hold)| {
+                self.objects.get(hold.object) == Some(wanted)
+                    && self.objects.is_current(hold.epoch, hold.observed_epoch)
+            })
+        })
+    }
+
     /// One requested grant.
     fn grant<'a>(
         &self,
@@ -326,6 +344,9 @@ impl<M: Machine> Server<M> {
             cap_grant_source::Kernel(source) => {
                 let source = source.map_err(|_| bad("unknown kernel source"))?;
                 let source = served(source).ok_or(Exception::unimplemented())?;
+                if !self.may_make(from, source) {
+                    return Err(Exception::failed("not yours to give: you hold none").into());
+                }
                 if mode != CapGrantMode::Raw {
                     return Err(bad("kernel sources are granted raw"));
                 }

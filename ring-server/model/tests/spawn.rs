@@ -278,6 +278,19 @@ fn refused_spawns_leave_nothing() {
             Unimplemented,
             "no such method",
         ),
+        // Not the parent's, so not its to give.
+        (
+            "prog",
+            vec![kernel("n", Wire::SchedulingContext)],
+            Failed,
+            "not yours to give: you hold none",
+        ),
+        (
+            "prog",
+            vec![kernel("n", Wire::SchedulingPolicy)],
+            Failed,
+            "not yours to give: you hold none",
+        ),
         (
             "prog",
             vec![Request {

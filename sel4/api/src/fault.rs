@@ -110,6 +110,11 @@ pub enum Fault {
 /// Words of a timeout's message: the context's badge and what it consumed.
 #[cfg(sel4_has = "seL4_Fault_Timeout")]
 const TIMEOUT_LENGTH: usize = sel4_raw::seL4_Timeout_Length as usize;
+/// Word of a timeout's message with the microseconds the context consumed since
+/// it was last told; the kernel does not tell them again.
+pub const TIMEOUT_CONSUMED: usize = 1;
+#[cfg(sel4_has = "seL4_Fault_Timeout")]
+const _: () = assert!(TIMEOUT_CONSUMED == sel4_raw::seL4_Timeout_Consumed as usize);
 
 impl Fault {
     /// `seL4_getFault`: decodes the message just received. `words` are the

@@ -3,8 +3,8 @@
 //!
 //! The first program says how long the same work takes: alone, beside a child
 //! that spins without a limit, and beside one at a time that is limited to 1 ms
-//! in 10 ms and spins with one thread, with sixteen, or by calls for which the
-//! system works. The limited ones must leave it at least [`LEFT_MIN`]
+//! in 10 ms and spins with one thread, with sixteen, by calls for which the
+//! system works, or by entries that ask for nothing. The limited ones must leave it at least [`LEFT_MIN`]
 //! thousandths of the processor; the one without a limit shows that this takes
 //! one. Where it is told that a protection domain with that limit spins beside
 //! it, it says what that leaves.
@@ -20,6 +20,7 @@ use core::hint;
 
 use capos::KernelCapSource;
 use capos::prelude::*;
+use capos::syscall::cap_enter;
 use raw_ring::family;
 use raw_ring::memory_entries as memory;
 use raw_ring::proof::{self, Failure, Process, Proof, that};
@@ -32,17 +33,21 @@ const LIMITED: &str = "limited";
 const SPIN: &str = "spin";
 const TEAM: &str = "team";
 const CALL: &str = "call";
+const ENTER: &str = "enter";
+const WAKE: &str = "wake";
+const TRAP: &str = "trap";
 /// Held where a protection domain spins, more urgent than every program.
 const DOMAIN: &str = "domain";
 
 /// Threads of a team beside its first.
 const TEAM_MORE: u64 = 15;
+const WAKE_NS: u64 = 20_000;
 /// Time for a child to get ready.
 const SETTLED_NS: u64 = 30_000_000;
 /// Rounds of work that waits for nothing.
 const ROUNDS: u64 = 25_000_000;
 /// What limited children must leave, in thousandths of the processor.
-const LEFT_MIN: u64 = 850;
+const LEFT_MIN: u64 = 880;
 /// What a child without a limit leaves: half.
 const FREE: core::ops::Range<u64> = 400..600;
 
@@ -107,6 +112,30 @@ fn calls(process: &mut Process) -> Proof {
         });
         ring.flush(&entries)?;
         ring.drain();
+    }
+}
+
+/// Waits for completions that do not come, so short that it is over at once.
+fn enters() -> ! {
+    loop {
+        let _ = cap_enter(1, 1);
+    }
+}
+
+/// As [`enters`], so long that an interrupt ends it.
+fn wakes() -> ! {
+    loop {
+        let _ = cap_enter(1, WAKE_NS);
+    }
+}
+
+/// Traps that the system refuses.
+fn traps() -> ! {
+    loop {
+        // SAFETY: there is no such call; the answer is in RAX.
+        unsafe {
+            core::arch::asm!("syscall", inout("rax") 99_u64 => _, out("rcx") _, out("r11") _);
+        }
     }
 }
 
@@ -194,6 +223,24 @@ fn parent(runtime: &mut Runtime) -> Proof {
         ),
         ("a calling child with it", LIMITED, CALL, limited.clone()),
         (
+            "a child that enters for nothing",
+            LIMITED,
+            ENTER,
+            limited.clone(),
+        ),
+        (
+            "a child that is woken for ever",
+            LIMITED,
+            WAKE,
+            limited.clone(),
+        ),
+        (
+            "a child that traps for ever",
+            LIMITED,
+            TRAP,
+            limited.clone(),
+        ),
+        (
             "sixteen spinning threads with it together",
             LIMITED,
             TEAM,
@@ -211,6 +258,15 @@ fn main(runtime: Runtime) -> i64 {
     let is = |role: &str| runtime.capset().get(role.as_bytes()).is_ok();
     if is(SPIN) {
         spin();
+    }
+    if is(ENTER) {
+        enters();
+    }
+    if is(WAKE) {
+        wakes();
+    }
+    if is(TRAP) {
+        traps();
     }
     if is(TEAM) {
         return proof::run(&runtime, "spinning-budget team", team);
