@@ -14,8 +14,11 @@ use crate::system::{Places, SystemError};
 /// Workspaces of capOS applications.
 const APPLICATIONS: [&str; 2] = ["tests/apps", "services"];
 
+/// Lines of the report of a failure that are repeated at the end of a run.
+const RECAP_LINES: usize = 10;
+
 /// How many passed and failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Passed.
     pub passed: u64,
@@ -23,15 +26,19 @@ pub struct Tally {
     pub failed: u64,
     /// Not run, for a reason that was printed.
     pub skipped: u64,
+    /// What failed and why, each in a few lines.
+    failures: Vec<String>,
 }
 
 impl Tally {
-    /// Counts one result.
-    pub fn count(&mut self, passed: bool) {
-        if passed {
-            self.passed += 1;
-        } else {
-            self.failed += 1;
+    /// Counts one result: it passed, or this is the report of its failure.
+    pub fn count(&mut self, result: Result<(), &str>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(report) => {
+                self.failed += 1;
+                self.note(report);
+            }
         }
     }
 
@@ -40,6 +47,19 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
+    }
+
+    /// The beginnings of the reports of what failed, one after the other: a run
+    /// prints hundreds of lines between a failure and its end.
+    pub fn recap(&self) -> String {
+        self.failures.concat()
+    }
+
+    fn note(&mut self, report: &str) {
+        let lines = report.lines().take(RECAP_LINES);
+        self.failures
+            .push(lines.map(|line| format!("{line}\n")).collect());
     }
 }
 
@@ -85,8 +105,9 @@ pub fn lint(places: &Places, prefix: &Prefix) -> Result<Tally, SystemError> {
     let mut tally = Tally::default();
     for (name, mut command) in checks {
         let passed = command.status().is_ok_and(|status| status.success());
-        println!("check {name} {}", if passed { "ok" } else { "FAILED" });
-        tally.count(passed);
+        let report = format!("check {name} {}", if passed { "ok" } else { "FAILED" });
+        println!("{report}");
+        tally.count(if passed { Ok(()) } else { Err(&report) });
     }
     Ok(tally)
 }
@@ -167,7 +188,38 @@ fn run_tests(mut command: Command) -> Tally {
     if !passed && tally.failed == 0 {
         tally.failed = 1;
     }
+    if tally.failed > 0 {
+        tally.note(&why(&output));
+    }
     tally
+}
+
+/// The lines of a test run's output that say what failed: results, and what was
+/// panicked with; its last lines if it has none of them.
+fn why(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().map(str::trim).collect();
+    let telling = |(index, line): (usize, &&str)| {
+        let panics = |line: &str| line.contains(" panicked at ");
+        let result = ["FAIL [", "TIMEOUT [", "SIG"].map(|mark| line.starts_with(mark));
+        let result = result.contains(&true) || line.ends_with(" ... FAILED");
+        let message = index
+            .checked_sub(1)
+            .is_some_and(|before| panics(lines[before]));
+        result || message || panics(line)
+    };
+    let mut told: Vec<&str> = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        if telling((index, line)) && !told.contains(line) {
+            told.push(line);
+        }
+    }
+    if told.is_empty() {
+        told = lines[lines.len().saturating_sub(RECAP_LINES / 2)..].to_vec();
+    }
+    let told = told.into_iter().map(|line| format!("    {line}\n"));
+    std::iter::once("host tests FAILED\n".into())
+        .chain(told)
+        .collect()
 }
 
 /// Runs `command`; returns whether it succeeded, and all that it printed.
@@ -227,7 +279,7 @@ mod tests {
             Tally {
                 passed: 19,
                 failed: 3,
-                skipped: 0,
+                ..Tally::default()
             }
         );
     }
@@ -241,7 +293,7 @@ mod tests {
             Tally {
                 passed: 36,
                 failed: 4,
-                skipped: 0,
+                ..Tally::default()
             }
         );
         let single = "     Summary [   0.5s] 1 test run: 1 passed, 0 skipped\n";
@@ -249,36 +301,57 @@ mod tests {
             read_tally(single),
             Tally {
                 passed: 1,
-                failed: 0,
-                skipped: 0,
+                ..Tally::default()
             }
         );
     }
 
     #[test]
-    fn a_run_that_dies_counts_as_a_failure() {
+    fn a_run_that_dies_counts_as_a_failure_and_its_end_is_repeated() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo could not compile; exit 101"]);
-        assert_eq!(
-            run_tests(command),
-            Tally {
-                passed: 0,
-                failed: 1,
-                skipped: 0,
-            }
-        );
+        let tally = run_tests(command);
+        assert_eq!((tally.passed, tally.failed), (0, 1));
+        let recap = "host tests FAILED\n    could not compile\n";
+        assert_eq!(tally.recap(), recap);
     }
 
     #[test]
     fn a_command_that_is_missing_counts_as_a_failure() {
-        let command = Command::new("no-such-program-anywhere");
+        let tally = run_tests(Command::new("no-such-program-anywhere"));
+        assert_eq!((tally.passed, tally.failed), (0, 1));
+    }
+
+    #[test]
+    fn which_tests_failed_and_why_is_repeated_once() {
+        let output = "        PASS [   0.1s] (1/3) a b::c\n\
+                      \x20       FAIL [   0.2s] (2/3) a b::d\n\
+                      thread 'b::d' (7) panicked at a/src/b.rs:7:9:\n\
+                      assertion failed: odd\n\
+                      note: run with more\n\
+                      \x20    Summary [   0.5s] 3 tests run: 2 passed, 1 failed, 0 skipped\n\
+                      \x20       FAIL [   0.2s] (2/3) a b::d\n\
+                      test e::f ... FAILED\n";
         assert_eq!(
-            run_tests(command),
-            Tally {
-                passed: 0,
-                failed: 1,
-                skipped: 0,
-            }
+            why(output),
+            "host tests FAILED\n\
+             \x20   FAIL [   0.2s] (2/3) a b::d\n\
+             \x20   thread 'b::d' (7) panicked at a/src/b.rs:7:9:\n\
+             \x20   assertion failed: odd\n\
+             \x20   test e::f ... FAILED\n"
         );
+    }
+
+    #[test]
+    fn what_failed_is_repeated_in_a_few_lines_each() {
+        let mut tally = Tally::default();
+        tally.count(Ok(()));
+        tally.count(Err("first FAILED"));
+        let mut other = Tally::default();
+        other.count(Err(&"line\n".repeat(2 * RECAP_LINES)));
+        tally.add(other);
+        assert_eq!(tally.to_string(), "1 passed, 2 failed");
+        let second = "line\n".repeat(RECAP_LINES);
+        assert_eq!(tally.recap(), format!("first FAILED\n{second}"));
     }
 }

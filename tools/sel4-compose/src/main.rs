@@ -498,7 +498,7 @@ fn inventory(system: &System) -> Result<Inventory, Failure> {
 fn lint(options: &Options) -> Result<u8, Failure> {
     let places = Places::find()?;
     let prefix = open_prefix(options, &places)?;
-    Ok(conclude(host::lint(&places, &prefix)?))
+    Ok(conclude(&host::lint(&places, &prefix)?))
 }
 
 fn test(
@@ -528,29 +528,21 @@ fn test(
             None => None,
         };
         tally.add(prove_on(options, &places, installed, &scenarios, jobs));
-        return Ok(conclude(tally));
+        return Ok(conclude(&tally));
     }
     let mut results = Vec::new();
     for kernel in kernels {
         let (label, outcome) = test_on(options, &places, kernel, &scenarios, jobs)?;
+        let result = outcome.as_ref().map(Tally::to_string);
+        let result = result.unwrap_or("skipped, there is no such prefix".into());
+        results.push(format!("{label}: {result}"));
         tally.add(outcome.unwrap_or_default());
-        let outcome = outcome.map(|tally| tally.to_string());
-        let outcome = outcome.unwrap_or("skipped, there is no such prefix".into());
-        results.push(format!("{label}: {outcome}"));
     }
     for result in &results {
         println!("{result}");
     }
-    let status = conclude(tally);
-    Ok(if tally.passed > 0 {
-        status
-    } else {
-        NOTHING_SHOWN
-    })
+    Ok(conclude(&tally))
 }
-
-/// Status of a test run in which everything was skipped.
-const NOTHING_SHOWN: u8 = 1;
 
 /// The word for the bundled kernels among those to test on.
 const BUNDLED: &str = "bundled";
@@ -609,10 +601,12 @@ fn measure(options: &Options, accept: bool) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Prints the closing line; returns the exit status.
-fn conclude(tally: Tally) -> u8 {
+/// Prints what failed once more, then the closing line; returns the exit status:
+/// zero only for a run that showed something.
+fn conclude(tally: &Tally) -> u8 {
+    print!("{}", tally.recap());
     println!("{tally}");
-    u8::from(tally.failed > 0)
+    u8::from(tally.failed > 0 || tally.passed == 0)
 }
 
 /// Runs a system; the closing line begins with `label`.

@@ -91,8 +91,12 @@ struct Desk<'p, 'a, 's> {
 
 impl Desk<'_, '_, '_> {
     fn note(&mut self, index: usize, scenario: &Scenario, proof: Proof) {
-        print!("{}", report_of(scenario, &proof));
-        self.tally.count(proof.complaints.is_empty());
+        let report = report_of(scenario, &proof);
+        print!("{report}");
+        self.tally.count(match proof.complaints.is_empty() {
+            true => Ok(()),
+            false => Err(&report),
+        });
         let result = (scenario.name.clone(), proof.complaints);
         self.proofs.insert(index, result);
     }

@@ -751,6 +751,17 @@ fn what_says_nothing_about_a_kernel_is_skipped_with_the_reason() {
     }
 }
 
+#[test]
+fn a_scenario_that_was_only_skipped_is_no_success() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sel4-compose"));
+    let output = command.args(["test", "forge-mcs"]).output().unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "proof forge-mcs skipped (needs a kernel with MCS)\n0 passed, 0 failed, 1 skipped\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
 fn refusal(config: &str, app: &str, caps: &str) -> String {
     let stage = Stage::new(config);
     let app = stage.path(app);
