@@ -1,5 +1,5 @@
-//! Where calls arrive, wait for a password to be checked, and leave with a
-//! record.
+//! Where calls arrive, wait for a password to be checked and for their record to
+//! be written, and leave.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,6 +34,13 @@ pub(crate) struct Login {
     pub(crate) decision: Decision,
 }
 
+/// A decision whose record is on its way; who asked for it is told after.
+pub(crate) struct Decided {
+    record: CallId,
+    call: Call,
+    answer: Result<Reply, Refusal>,
+}
+
 /// Everything the service works with. Clients of other services are made for
 /// each call: one that was told `disconnected` would say so for ever, and its
 /// service may have been started again meanwhile.
@@ -46,7 +53,7 @@ pub(crate) struct Desk {
     pub(crate) accounts: Accounts,
     pub(crate) endpoints: Vec<(String, CapabilityRef)>,
     pub(crate) logins: Vec<(CallId, Login)>,
-    pub(crate) records: Vec<CallId>,
+    pub(crate) decided: Vec<Decided>,
     /// The last shell started for each session that asked, oldest first.
     pub(crate) shells: Vec<(Asker, OwnedCapability<ProcessHandle>)>,
 }
@@ -72,12 +79,15 @@ impl Desk {
     ) -> Result<Infallible, ServerError> {
         loop {
             let mut watched: Vec<CallId> = self.logins.iter().map(|(id, _)| *id).collect();
-            watched.extend_from_slice(&self.records);
+            watched.extend(self.decided.iter().map(|decided| decided.record));
             match server.next(ring, &watched)? {
                 Event::Call(call) => self.call(ring, server, call)?,
                 Event::Completed(id, completion) => {
-                    self.records.retain(|record| *record != id);
-                    self.checked(ring, server, id, completion.0)?;
+                    let mut decided = self.decided.iter();
+                    match decided.position(|decided| decided.record == id) {
+                        Some(index) => self.tell(ring, server, index)?,
+                        None => self.checked(ring, server, id, completion.0)?,
+                    }
                 }
             }
         }
@@ -89,7 +99,7 @@ impl Desk {
         server: &mut Server,
         mut call: Call,
     ) -> Result<(), ServerError> {
-        if !self.records_are_kept(ring) {
+        if !self.records_are_kept(ring, server)? {
             call.erase_params();
             let refusal = refuse(ExceptionType::Overloaded, "audit log does not keep up");
             return server.answer(ring, call, Err(refusal));
@@ -109,24 +119,29 @@ impl Desk {
 
     /// Whether the audit log keeps up: with too many records on their way, the
     /// first of them is waited for.
-    fn records_are_kept(&mut self, ring: &mut RuntimeRingClient<'_>) -> bool {
-        if self.records.len() < RECORDS_MAX {
-            return true;
+    fn records_are_kept(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+    ) -> Result<bool, ServerError> {
+        if self.decided.len() < RECORDS_MAX {
+            return Ok(true);
         }
+        let first = self.decided[0].record;
         // Anything else that is completed meanwhile cuts the wait short.
-        let written =
-            (0..LOOKS_MAX).find_map(|_| match ring.wait(self.records[0], RECORD_PATIENCE_NS) {
-                Err(RingClientError::TargetStillPending) => None,
-                other => Some(other.is_ok()),
-            });
+        let written = (0..LOOKS_MAX).find_map(|_| match ring.wait(first, RECORD_PATIENCE_NS) {
+            Err(RingClientError::TargetStillPending) => None,
+            other => Some(other.is_ok()),
+        });
         let written = written.unwrap_or(false);
         if written {
-            self.records.remove(0);
+            self.tell(ring, server, 0)?;
         }
-        written
+        Ok(written)
     }
 
-    /// Records a decision and answers the call.
+    /// Records a decision; its call is answered when the record is written, so
+    /// that nobody knows of a decision that the log may lose.
     pub(crate) fn settle(
         &mut self,
         ring: &mut RuntimeRingClient<'_>,
@@ -135,13 +150,33 @@ impl Desk {
         answer: Result<Reply, Refusal>,
         decision: Option<Decision>,
     ) -> Result<(), ServerError> {
-        if let (Some(audit), Some(decision)) = (self.audit, decision) {
+        let record = self.audit.zip(decision).and_then(|(audit, decision)| {
             let mut audit = AuditLogClient::from_capability(audit);
-            // A log that is gone must not keep people out of the system.
-            if let Ok(id) = audit.record(ring, decision.record()) {
-                self.records.push(id);
+            audit.record(ring, decision.record()).ok()
+        });
+        match record {
+            Some(record) => {
+                self.decided.push(Decided {
+                    record,
+                    call,
+                    answer,
+                });
+                Ok(())
             }
+            // A log that is gone must not keep people out of the system.
+            None => server.answer(ring, call, answer),
         }
+    }
+
+    /// Answers the call of a decision whose record is written, or lost with its
+    /// log.
+    fn tell(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+        index: usize,
+    ) -> Result<(), ServerError> {
+        let Decided { call, answer, .. } = self.decided.remove(index);
         server.answer(ring, call, answer)
     }
 

@@ -7,8 +7,8 @@
 //! may ask the broker cannot log anybody in. The decisions are
 //! [`policy::sessions`] and [`policy::launch`]; the mint does what was decided.
 //!
-//! A decision is recorded at the audit log, if there is one, and then answered.
-//! A password is checked by the credential store; other calls are answered
+//! A decision is told once the audit log, if there is one, has written it down. A
+//! password is checked by the credential store; other calls are answered
 //! meanwhile.
 //!
 //! Holds: `session_manager`, `authority_broker` and `restricted_shell_launcher`
@@ -109,7 +109,7 @@ fn main(mut runtime: Runtime) -> i64 {
         accounts,
         endpoints,
         logins: Vec::new(),
-        records: Vec::new(),
+        decided: Vec::new(),
         shells: Vec::new(),
     };
     let served = Server::new(

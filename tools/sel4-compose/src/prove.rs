@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bench_report::Run;
 use bench_report::gate::Accepted;
@@ -79,6 +79,8 @@ struct Proof {
     remarks: Vec<String>,
     outcome: Option<Outcome>,
     faults: Vec<String>,
+    /// How long the machine ran, if it did.
+    took: Option<Duration>,
 }
 
 /// What the threads that run scenarios share.
@@ -383,7 +385,9 @@ impl Ready {
                 faults.extend(places.map(|place| format!("  in {place}")));
             }
         };
+        let started = Instant::now();
         let outcome = self.machine.run(timeout, typist, &mut observe);
+        let took = Some(started.elapsed());
         let outcome = outcome.map_err(|error| error.to_string())?;
         let mut complaints = scenario.complaints(&outcome);
         if let Some(recorded) = &self.recorded {
@@ -402,6 +406,7 @@ impl Ready {
             remarks,
             outcome: Some(outcome),
             faults,
+            took,
         })
     }
 }
@@ -491,14 +496,18 @@ fn hexadecimal(bytes: &[u8]) -> String {
 /// What is printed of a proof: lines with their ends.
 fn report_of(scenario: &Scenario, proof: &Proof) -> String {
     let name = &scenario.name;
+    let took = proof
+        .took
+        .map(|took| format!(" [{:.1} s]", took.as_secs_f64()));
+    let took = took.unwrap_or_default();
     let (headline, details) = if proof.complaints.is_empty() {
-        (format!("proof {name} ok"), proof.remarks.clone())
+        (format!("proof {name} ok{took}"), proof.remarks.clone())
     } else {
         let last = proof.outcome.as_ref().map(report::last_lines);
         let details = [&proof.complaints, &proof.faults].into_iter().flatten();
         let details = details.cloned().chain(last.into_iter().flatten()).collect();
         (
-            format!("proof {name} FAILED ({})", scenario.proves),
+            format!("proof {name} FAILED{took} ({})", scenario.proves),
             details,
         )
     };

@@ -19,8 +19,6 @@ use capos::{
 use raw_ring::proof::{self, Failure, Proof, equal, that};
 
 const FOREVER: u64 = capos::syscall::CAP_ENTER_WAIT_FOREVER;
-/// Until then the audit log has written what it was sent.
-const RECORDED_NS: u64 = 500_000_000;
 const PASSWORD: &[u8] = b"correct horse";
 const MINUTE_MS: u64 = 60_000;
 
@@ -282,7 +280,6 @@ fn prove(runtime: &mut Runtime) -> Proof {
     let broker = capset.get_client(b"authority_broker").map_err(missing)?;
     let launcher = capset.get_client(b"shell_launcher").map_err(missing)?;
     let mut audit = capset.get_client(b"audit_log").map_err(missing)?;
-    let mut timer: TimerClient = capset.get_client(b"timer").map_err(missing)?;
     let mut credentials = capset.get_client(b"credential_store").map_err(missing)?;
     let terminal = capset.get(b"terminal").map_err(missing)?;
     let console = capset.get_typed::<Console>(b"console").map_err(missing)?;
@@ -304,13 +301,7 @@ fn prove(runtime: &mut Runtime) -> Proof {
     tester.malformed()?;
     tester.forged_sessions()?;
     let session = tester.operator()?;
-    tester.logout(&session)?;
-    // The end of this program is the end of the system, and its services do not
-    // wait for the audit log.
-    timer
-        .sleep_wait(tester.ring, RECORDED_NS, FOREVER)
-        .map(drop)
-        .map_err(|error| Failure::new(alloc::format!("sleep: {error:?}")))
+    tester.logout(&session)
 }
 
 fn main(runtime: Runtime) -> i64 {
