@@ -6,11 +6,14 @@
 //! | `@enter` | Return alone is typed at the next prompt |
 //! | `@keys TEXT` | exactly `TEXT` at the next prompt: `^C` is Control-C, `^[` Escape |
 //! | `@await TEXT` | nothing is typed until the terminal has shown `TEXT` |
+//! | `@prompt TEXT` | in the whole file, `TEXT` and a space are what a prompt ends with |
 //! | `# ...`, empty | nothing |
 //!
 //! A prompt is an unfinished line that ends with a space and that nothing
-//! followed for [`QUIET`]. A program that stops in the middle of a line to work
-//! looks like one; `@await` waits for what it says next.
+//! followed for [`QUIET`]; behind a line that was typed it is another one. A
+//! program that stops in the middle of a line to work looks like one, and so does
+//! a machine that is held up there. `@await` waits for what the program says next;
+//! a file that has `@prompt` lines, one for each, takes nothing else for a prompt.
 
 use std::fmt::Write as _;
 use std::sync::mpsc::Sender;
@@ -24,8 +27,8 @@ pub const QUIET: Duration = Duration::from_millis(200);
 /// A line that means nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "line {line}: `{text}` is none of `@enter`, `@keys TEXT` and `@await TEXT`; \
-     `@@` begins a line that is typed with one `@`"
+    "line {line}: `{text}` is none of `@enter`, `@keys TEXT`, `@await TEXT` and \
+     `@prompt TEXT`; `@@` begins a line that is typed with one `@`"
 )]
 pub struct AnswersError {
     /// Its number, from 1.
@@ -42,14 +45,26 @@ enum Entry {
     Await(String),
 }
 
+/// A line of the file.
+enum Line {
+    Entry(Entry),
+    /// What a prompt may end with, space included.
+    Prompt(String),
+    Nothing,
+}
+
 /// Types the lines of a file.
 #[derive(Debug)]
 pub struct Answers {
     /// With the number of the line each stands in.
     entries: Vec<(usize, Entry)>,
+    /// What prompts end with; nothing in particular if there are none.
+    prompts: Vec<String>,
     done: usize,
     /// Bytes that were shown when something was typed or awaited last.
     seen: usize,
+    /// A line was typed whose end was not seen yet.
+    is_in_line: bool,
     /// Bytes that were shown at the last look, and since when.
     shown: (usize, Instant),
     line: Option<Sender<Vec<u8>>>,
@@ -62,14 +77,20 @@ impl Answers {
     /// [`AnswersError`]: the first line that is wrong.
     pub fn parse(text: &str) -> Result<Self, AnswersError> {
         let lines = text.lines().enumerate();
-        let entries = lines.filter_map(|(index, line)| {
-            let entry = parse_line(index + 1, line).transpose()?;
-            Some(entry.map(|entry| (index + 1, entry)))
-        });
+        let (mut entries, mut prompts) = (Vec::new(), Vec::new());
+        for (index, line) in lines {
+            match parse_line(index + 1, line)? {
+                Line::Prompt(end) => prompts.push(end),
+                Line::Entry(entry) => entries.push((index + 1, entry)),
+                Line::Nothing => {}
+            }
+        }
         Ok(Self {
-            entries: entries.collect::<Result<_, _>>()?,
+            entries,
+            prompts,
             done: 0,
             seen: 0,
+            is_in_line: false,
             shown: (0, Instant::now()),
             line: None,
         })
@@ -83,20 +104,37 @@ impl Answers {
         match entry {
             Entry::Await(text) => match terminal::find(news, text.as_bytes()) {
                 // A prompt may follow at once, or be part of the text.
-                Some(at) => self.seen += at + text.len() - 1,
+                Some(at) => {
+                    self.seen += at + text.len() - 1;
+                    self.is_in_line = false;
+                }
                 None => return false,
             },
-            Entry::Type(_) if !quiet || !is_prompt(news) => return false,
+            Entry::Type(_) if !quiet || !self.is_prompt(news) => return false,
             Entry::Type(bytes) => {
                 if let Some(line) = &self.line {
                     // The line's end is noticed as the machine's.
                     let _ = line.send(bytes.clone());
                 }
                 self.seen = shown.len();
+                self.is_in_line = bytes.ends_with(b"\r");
             }
         }
         self.done += 1;
         true
+    }
+
+    /// Whether the terminal waits for a line: what it showed last is a prompt.
+    fn is_prompt(&self, news: &[u8]) -> bool {
+        let mut lines = news.rsplit(|&byte| byte == b'\n');
+        let last = lines.next().unwrap_or(news);
+        if self.is_in_line && lines.next().is_none() {
+            return false;
+        }
+        match &self.prompts[..] {
+            [] => last.ends_with(b" "),
+            prompts => prompts.iter().any(|end| last.ends_with(end.as_bytes())),
+        }
     }
 }
 
@@ -123,23 +161,20 @@ impl Typist for Answers {
     }
 }
 
-/// Whether the terminal waits for a line: what it showed last is a prompt.
-fn is_prompt(news: &[u8]) -> bool {
-    let last = news.rsplit(|&byte| byte == b'\n').next().unwrap_or(news);
-    last.ends_with(b" ")
-}
-
-fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, AnswersError> {
+fn parse_line(number: usize, line: &str) -> Result<Line, AnswersError> {
     let typed = |text: &str| Entry::Type(format!("{text}\r").into_bytes());
     let command = match line.strip_prefix('@') {
-        None if line.is_empty() || line.starts_with('#') => return Ok(None),
-        None => return Ok(Some(typed(line))),
+        None if line.is_empty() || line.starts_with('#') => return Ok(Line::Nothing),
+        None => return Ok(Line::Entry(typed(line))),
         Some(command) => command,
     };
     let entry = match command.split_once(' ').unwrap_or((command, "")) {
         ("enter", "") => typed(""),
         ("keys", keys) if !keys.is_empty() => Entry::Type(parse_keys(keys)),
         ("await", text) if !text.is_empty() => Entry::Await(text.into()),
+        ("prompt", text) if !text.trim().is_empty() => {
+            return Ok(Line::Prompt(format!("{} ", text.trim_end())));
+        }
         _ if command.starts_with('@') => typed(command),
         _ => {
             return Err(AnswersError {
@@ -148,7 +183,7 @@ fn parse_line(number: usize, line: &str) -> Result<Option<Entry>, AnswersError> 
             });
         }
     };
-    Ok(Some(entry))
+    Ok(Line::Entry(entry))
 }
 
 /// `^C` and the like become control characters; all else stands for itself.
@@ -210,6 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn only_what_the_file_says_is_a_prompt() {
+        let (mut answers, typed) = started("one\ntwo\n@prompt login:\n@prompt $\n");
+        look_long(&mut answers, b"Every resource is a ");
+        assert!(typed.try_recv().is_err(), "held up in the middle of a line");
+        look_long(&mut answers, b"Every resource is a capability\r\nlogin: ");
+        assert_eq!(typed.try_recv().unwrap(), b"one\r");
+        let echoed = b"Every resource is a capability\r\nlogin: \rlogin: ".to_vec();
+        look_long(&mut answers, &echoed);
+        assert!(typed.try_recv().is_err(), "the line is drawn again");
+        look_long(&mut answers, &[&echoed[..], b"one\r\n$ "].concat());
+        assert_eq!(typed.try_recv().unwrap(), b"two\r");
+        assert_eq!(answers.complaint(b""), None);
+    }
+
+    #[test]
     fn awaited_text_may_end_with_the_prompt() {
         let (mut answers, typed) = started("@await ready\n@await $ \ngo\n");
         look_long(&mut answers, b"busy $ ");
@@ -227,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_line_that_means_nothing_is_refused_with_its_number() {
-        for text in ["@entre", "@keys", "@await ", "@enter now"] {
+        for text in ["@entre", "@keys", "@await ", "@enter now", "@prompt  "] {
             let refused = Answers::parse(&format!("ok\n{text}\n")).unwrap_err();
             assert_eq!((refused.line, &*refused.text), (2, text));
         }
