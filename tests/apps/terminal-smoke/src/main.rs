@@ -17,8 +17,8 @@ use capos::{
 use raw_ring::PATIENCE_NS;
 use raw_ring::proof::{self, Failure, Proof, equal, that};
 
-/// Long enough for the scenario to type ahead.
-const PAUSE_NS: u64 = 1_000_000_000;
+/// Long enough for the scenario to type ahead, on a machine that is held up, too.
+const PAUSE_NS: u64 = 3_000_000_000;
 const LINE_BYTES: u32 = 64;
 
 struct Desk<'a, 'b> {
