@@ -36,6 +36,9 @@ MUTANT      ?=
 # to Cargo started inside this directory.
 export DOCS_RS = 1
 
+# A registry that does not answer at once is asked again.
+export CARGO_NET_RETRY ?= 10
+
 # Compiling the tools takes minutes the first time, and then shows that it does.
 compose = cargo run --locked $(if $(wildcard target/debug/sel4-compose),--quiet) \
 	--package sel4-compose -- --kernel "$(KERNEL)" \
