@@ -125,8 +125,12 @@ impl Server {
         Ok(server)
     }
 
-    /// Passes on what stands in the submission queue before it is full.
-    fn make_room(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<(), ServerError> {
+    /// Passes on what stands in the submission queue before it is full. A service
+    /// calls this before it submits something itself whose completion it watches.
+    ///
+    /// # Errors
+    /// The ring's.
+    pub fn make_room(&mut self, ring: &mut RuntimeRingClient<'_>) -> Result<(), ServerError> {
         if self.unsent >= UNSENT_MAX {
             ring.cap_enter(0, 0)?;
             self.unsent = 0;
@@ -160,15 +164,34 @@ impl Server {
         watched: &[CallId],
     ) -> Result<Event, ServerError> {
         loop {
+            if let Some(event) = self.next_within(ring, watched, FOREVER)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// As [`Server::next`]; `None` when nothing happened for `patience_ns`
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// Those of [`Server::next`].
+    pub fn next_within(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        watched: &[CallId],
+        patience_ns: u64,
+    ) -> Result<Option<Event>, ServerError> {
+        let mut is_over = false;
+        loop {
             let taken_before = ring.buffered_completion_count();
             let mut is_idle = !self.settle(ring)?;
             for &call in watched {
                 if let Some(completed) = ring.try_complete(call)? {
-                    return Ok(Event::Completed(call, Completion(completed)));
+                    return Ok(Some(Event::Completed(call, Completion(completed))));
                 }
             }
             match self.received(ring)? {
-                Received::Call(call) => return Ok(Event::Call(call)),
+                Received::Call(call) => return Ok(Some(Event::Call(call))),
                 Received::Unusable => is_idle = false,
                 Received::Nothing => {}
             }
@@ -176,9 +199,13 @@ impl Server {
             // was looked at before among them: the queue is slept on only after
             // a round of looks that found and took nothing.
             if is_idle && ring.buffered_completion_count() == taken_before {
+                if is_over {
+                    return Ok(None);
+                }
                 self.unsent = 0;
-                match ring.cap_enter(1, FOREVER) {
-                    Ok(_) | Err(RingClientError::ThreadOwnedHead) => {}
+                match ring.cap_enter(1, patience_ns) {
+                    Ok(available) => is_over = available == 0,
+                    Err(RingClientError::ThreadOwnedHead) => {}
                     Err(error) => return Err(error.into()),
                 }
             }

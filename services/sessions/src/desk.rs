@@ -18,9 +18,11 @@ use service::{Call, Event, FOREVER, Refusal, Reply, Server, ServerError, refuse,
 use crate::launcher::Asker;
 use crate::record::Decision;
 
-/// Records on their way; as long as so many are, nothing more is decided.
+/// Records on their way; as long as so many are, nothing more is decided but
+/// logins whose passwords were being checked.
 const RECORDS_MAX: usize = 8;
-/// How long a record may take before decisions are refused.
+/// How long a record may take before its decision is told all the same, and
+/// further ones are refused.
 const RECORD_PATIENCE_NS: u64 = 2_000_000_000;
 
 /// How often that wait is taken up again.
@@ -34,11 +36,11 @@ pub(crate) struct Login {
     pub(crate) decision: Decision,
 }
 
-/// A decision whose record is on its way; who asked for it is told after.
+/// A decision whose record is on its way.
 pub(crate) struct Decided {
     record: CallId,
-    call: Call,
-    answer: Result<Reply, Refusal>,
+    /// The call and its answer, until that is told.
+    untold: Option<(Call, Result<Reply, Refusal>)>,
 }
 
 /// Everything the service works with. Clients of other services are made for
@@ -80,12 +82,19 @@ impl Desk {
         loop {
             let mut watched: Vec<CallId> = self.logins.iter().map(|(id, _)| *id).collect();
             watched.extend(self.decided.iter().map(|decided| decided.record));
-            match server.next(ring, &watched)? {
-                Event::Call(call) => self.call(ring, server, call)?,
-                Event::Completed(id, completion) => {
+            let is_any_untold = self.decided.iter().any(|decided| decided.untold.is_some());
+            let patience_ns = if is_any_untold {
+                RECORD_PATIENCE_NS
+            } else {
+                FOREVER
+            };
+            match server.next_within(ring, &watched, patience_ns)? {
+                None => self.tell_all(ring, server)?,
+                Some(Event::Call(call)) => self.call(ring, server, call)?,
+                Some(Event::Completed(id, completion)) => {
                     let mut decided = self.decided.iter();
                     match decided.position(|decided| decided.record == id) {
-                        Some(index) => self.tell(ring, server, index)?,
+                        Some(index) => self.is_recorded(ring, server, index)?,
                         None => self.checked(ring, server, id, completion.0)?,
                     }
                 }
@@ -135,13 +144,15 @@ impl Desk {
         });
         let written = written.unwrap_or(false);
         if written {
-            self.tell(ring, server, 0)?;
+            self.is_recorded(ring, server, 0)?;
+        } else {
+            self.tell_all(ring, server)?;
         }
         Ok(written)
     }
 
-    /// Records a decision; its call is answered when the record is written, so
-    /// that nobody knows of a decision that the log may lose.
+    /// Records a decision; its call is answered when the log has answered, so
+    /// that a log which lives has written down what anybody knows.
     pub(crate) fn settle(
         &mut self,
         ring: &mut RuntimeRingClient<'_>,
@@ -150,17 +161,15 @@ impl Desk {
         answer: Result<Reply, Refusal>,
         decision: Option<Decision>,
     ) -> Result<(), ServerError> {
+        server.make_room(ring)?;
         let record = self.audit.zip(decision).and_then(|(audit, decision)| {
             let mut audit = AuditLogClient::from_capability(audit);
             audit.record(ring, decision.record()).ok()
         });
         match record {
             Some(record) => {
-                self.decided.push(Decided {
-                    record,
-                    call,
-                    answer,
-                });
+                let untold = Some((call, answer));
+                self.decided.push(Decided { record, untold });
                 Ok(())
             }
             // A log that is gone must not keep people out of the system.
@@ -168,16 +177,32 @@ impl Desk {
         }
     }
 
-    /// Answers the call of a decision whose record is written, or lost with its
-    /// log.
-    fn tell(
+    /// Takes in that the log has written a record, or refused it, or ended.
+    fn is_recorded(
         &mut self,
         ring: &mut RuntimeRingClient<'_>,
         server: &mut Server,
         index: usize,
     ) -> Result<(), ServerError> {
-        let Decided { call, answer, .. } = self.decided.remove(index);
-        server.answer(ring, call, answer)
+        match self.decided.remove(index).untold {
+            Some((call, answer)) => server.answer(ring, call, answer),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers every call whose record takes too long: what was decided has
+    /// happened, and the log must not keep people out of the system.
+    fn tell_all(
+        &mut self,
+        ring: &mut RuntimeRingClient<'_>,
+        server: &mut Server,
+    ) -> Result<(), ServerError> {
+        for decided in &mut self.decided {
+            if let Some((call, answer)) = decided.untold.take() {
+                server.answer(ring, call, answer)?;
+            }
+        }
+        Ok(())
     }
 
     /// The session that a caller names by a capability of its own, if it is

@@ -7,9 +7,9 @@
 //! may ask the broker cannot log anybody in. The decisions are
 //! [`policy::sessions`] and [`policy::launch`]; the mint does what was decided.
 //!
-//! A decision is told once the audit log, if there is one, has written it down. A
-//! password is checked by the credential store; other calls are answered
-//! meanwhile.
+//! A decision is told once the audit log, if there is one, has written it down, or
+//! has had its time for that. A password is checked by the credential store; other
+//! calls are answered meanwhile.
 //!
 //! Holds: `session_manager`, `authority_broker` and `restricted_shell_launcher`
 //! (the endpoints it serves), `mint`, `boot_package`, `entropy_source`,

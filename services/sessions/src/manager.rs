@@ -43,6 +43,7 @@ impl Desk {
         server: &mut Server,
         mut call: Call,
     ) -> Result<(), ServerError> {
+        server.make_room(ring)?;
         let (answer, decision) = match call.method {
             ordinal::LOGIN => match self.login(ring, &call) {
                 Ok((id, opening, decision)) => {

@@ -56,6 +56,13 @@ impl Tally {
         self.failures.concat()
     }
 
+    /// Says of each failure where it was: below a line with `label`.
+    pub fn label(&mut self, label: &str) {
+        for failure in &mut self.failures {
+            failure.insert_str(0, &format!("on {label}\n"));
+        }
+    }
+
     fn note(&mut self, report: &str) {
         let lines = report.lines().take(RECAP_LINES);
         self.failures
@@ -189,36 +196,39 @@ fn run_tests(mut command: Command) -> Tally {
         tally.failed = 1;
     }
     if tally.failed > 0 {
-        tally.note(&why(&output));
+        tally.failures = why(&output);
     }
     tally
 }
 
-/// The lines of a test run's output that say what failed: results, and what was
-/// panicked with; its last lines if it has none of them.
-fn why(output: &str) -> String {
+/// What a test run's output says of each failure: the results, all of them, and
+/// what was panicked with; its last lines if it has neither.
+fn why(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.lines().map(str::trim).collect();
-    let telling = |(index, line): (usize, &&str)| {
-        let panics = |line: &str| line.contains(" panicked at ");
-        let result = ["FAIL [", "TIMEOUT [", "SIG"].map(|mark| line.starts_with(mark));
-        let result = result.contains(&true) || line.ends_with(" ... FAILED");
-        let message = index
-            .checked_sub(1)
-            .is_some_and(|before| panics(lines[before]));
-        result || message || panics(line)
+    let is_result = |line: &str| {
+        let marks = ["FAIL [", "TIMEOUT [", "SIG"];
+        marks.iter().any(|mark| line.starts_with(mark)) || line.ends_with(" ... FAILED")
     };
-    let mut told: Vec<&str> = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
-        if telling((index, line)) && !told.contains(line) {
-            told.push(line);
+    let mut results: Vec<&str> = Vec::new();
+    for line in lines.iter().filter(|line| is_result(line)) {
+        if !results.contains(line) {
+            results.push(line);
         }
     }
-    if told.is_empty() {
+    let panics = lines
+        .windows(2)
+        .filter(|pair| pair[0].contains(" panicked at "));
+    let mut told: Vec<&str> = panics.flatten().copied().collect();
+    if results.is_empty() && told.is_empty() {
         told = lines[lines.len().saturating_sub(RECAP_LINES / 2)..].to_vec();
     }
-    let told = told.into_iter().map(|line| format!("    {line}\n"));
-    std::iter::once("host tests FAILED\n".into())
-        .chain(told)
+    let results = results
+        .into_iter()
+        .map(|line| format!("host test {line}\n"));
+    let told = told.into_iter().take(RECAP_LINES);
+    let told: String = told.map(|line| format!("    {line}\n")).collect();
+    results
+        .chain((!told.is_empty()).then(|| format!("host tests FAILED\n{told}")))
         .collect()
 }
 
@@ -333,12 +343,12 @@ mod tests {
                       \x20       FAIL [   0.2s] (2/3) a b::d\n\
                       test e::f ... FAILED\n";
         assert_eq!(
-            why(output),
-            "host tests FAILED\n\
-             \x20   FAIL [   0.2s] (2/3) a b::d\n\
+            why(output).concat(),
+            "host test FAIL [   0.2s] (2/3) a b::d\n\
+             host test test e::f ... FAILED\n\
+             host tests FAILED\n\
              \x20   thread 'b::d' (7) panicked at a/src/b.rs:7:9:\n\
-             \x20   assertion failed: odd\n\
-             \x20   test e::f ... FAILED\n"
+             \x20   assertion failed: odd\n"
         );
     }
 
@@ -353,5 +363,8 @@ mod tests {
         assert_eq!(tally.to_string(), "1 passed, 2 failed");
         let second = "line\n".repeat(RECAP_LINES);
         assert_eq!(tally.recap(), format!("first FAILED\n{second}"));
+        tally.label("16.0.0");
+        let labelled = format!("on 16.0.0\nfirst FAILED\non 16.0.0\n{second}");
+        assert_eq!(tally.recap(), labelled);
     }
 }

@@ -569,7 +569,8 @@ fn test_on(
         }
     };
     println!("on {label}");
-    let tally = prove_on(options, places, installed, scenarios, jobs);
+    let mut tally = prove_on(options, places, installed, scenarios, jobs);
+    tally.label(&label);
     Ok((label, Some(tally)))
 }
 
